@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SCons tool: what a build is made from and with, and the reports beside its products.
+
+Methods for SConstruct: `CommandLine`, `Revision`, `KernelTarball`, `Fragments` say what goes in;
+`CheckTools` stops early when a program is missing and names the package that has it; `MuslRoot` is
+the agent's C library; `SizeReport` and `CompileCommands` are written last.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from SCons.Errors import UserError
+from SCons.Script import Action
+
+import debian
+from steps import StepError, quiet_environment, run_logged
+
+_DEBIAN_ARCH = {"arm64": "arm64", "um": "amd64"}
+
+_TOOLS = {
+    "bc": "bc",
+    "bison": "bison",
+    "dpkg-deb": "dpkg",
+    "flex": "flex",
+    "gcc": "gcc",
+    "make": "make",
+    "patch": "patch",
+    "xz": "xz-utils",
+}
+_DISK_TOOLS = {
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
+    "dtc": "device-tree-compiler",
+    "mcopy": "mtools",
+    "mkfs.fat": "dosfstools",
+    "xxd": "xxd",
+}
+_NEEDED_BYTES = 3 << 30
+
+
+def exists(env):
+    """SCons asks whether the tool can run; what is missing is told when it is needed."""
+    return True
+
+
+def generate(env):
+    """Add the methods."""
+    for method in (
+        _command_line, _revision, _kernel_tarball, _fragments, _check_tools, _musl_root,
+        _size_report, _compile_commands,
+    ):  # fmt: skip
+        name = "".join(word.capitalize() for word in method.__name__.split("_"))
+        env.AddMethod(method, name)
+
+
+# -- what goes in ---------------------------------------------------------------------------------
+
+
+def _command_line(env) -> str:
+    """Return the kernel's command line: the board's own words and what the agent must know."""
+    board = env["BOARD"]
+    open_shell = int(env["VARIANT"] != "production")
+    return (
+        f"{board.kernel.cmdline} ksmhost.tty={board.uart.device} ksmhost.baud={board.uart.baud} "
+        f"ksmhost.shell={open_shell} ksmhost.shellgroup={open_shell}"
+    )
+
+
+def _revision(env) -> str:
+    """Return the short git revision, with `-dirty` behind it when files differ from it."""
+    command = ["git", "-C", str(env["PROJECT"]), "describe", "--always", "--dirty", "--abbrev=12"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown"
+
+
+def _kernel_tarball(env) -> str:
+    """Return the newest 6.12 source tarball that the distribution's package installed."""
+    found = sorted(glob.glob("/usr/src/linux-source-6.12*.tar.xz"))  # noqa: PTH207
+    return found[-1] if found else "/usr/src/linux-source-6.12.tar.xz"
+
+
+def _fragments(env) -> list[Path]:
+    """Return the configuration fragments of this board, engine and variant, in order."""
+    common = Path(str(env["PROJECT"])) / "boards/common"
+    extra = [f"engine-{env['ENGINE']}", env["VARIANT"], f"{env['VARIANT']}-{env['BOARD'].arch}"]
+    files = [common / f"{name}.config" for name in extra]
+    return [*env["BOARD"].kernel.fragments, *(file for file in files if file.is_file())]
+
+
+# -- what is missing ------------------------------------------------------------------------------
+
+
+def _check_tools(env) -> None:
+    """Stop with one message when the build cannot succeed. Asking for help or cleaning is free."""
+    if env.GetOption("help") or env.GetOption("clean"):
+        return
+    problems = [*_missing_tools(env), *_missing_sources(env), *_missing_space(env)]
+    if problems:
+        raise UserError("\n".join(problems) + "\n`./bootstrap` installs what is missing.")
+
+
+def _missing_tools(env) -> list[str]:
+    tools = _TOOLS | (_DISK_TOOLS if env["BOARD"].image else {})
+    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
+    return [
+        f"{program} is missing: Debian has it in the package {package}."
+        for program, package in tools.items()
+        if not shutil.which(program, path=path)
+    ]
+
+
+def _missing_sources(env) -> list[str]:
+    if env["ENGINE"] == "ksmhost" and not Path("firmware/ksm/Makefile").is_file():
+        return ["engine=ksmhost: firmware/ksm holds no engine yet. Build engine=mainline."]
+    if env["KERNEL_PATH"]:
+        if (Path(env["KERNEL_PATH"]) / "mm/ksm.c").is_file():
+            return []
+        return [f"kernel={env['KERNEL_PATH']} is no kernel tree: it has no mm/ksm.c."]
+    if Path(env["KERNEL_TARBALL"]).is_file():
+        return []
+    return [f"{env['KERNEL_TARBALL']} is missing: Debian has it in linux-source-6.12."]
+
+
+def _missing_space(env) -> list[str]:
+    if (Path(str(env["OUT"])) / "kernel/vmlinux").is_file():
+        return []
+    free = shutil.disk_usage(env["PROJECT"]).free
+    if free >= _NEEDED_BYTES:
+        return []
+    return [
+        f"{free >> 20} MiB are free at {env['PROJECT']}; a first build takes {_NEEDED_BYTES >> 20}."
+    ]
+
+
+# -- the agent's C library ------------------------------------------------------------------------
+
+
+def _musl_root(env, arch: str):
+    """Return the folder, as a node, into which Debian's musl-dev of `arch` is unpacked."""
+    root = Path(str(env["PROJECT"])) / "build/apt" / f"musl-{_DEBIAN_ARCH[arch]}"
+    stamp = env.Command(env.File(f"{root}.stamp"), [], Action(_unpack_musl, "MUSL  $TARGET"))
+    env.NoClean(stamp)
+    env["MUSL_STAMP"] = stamp
+    return root
+
+
+def _unpack_musl(target, source, env):
+    stamp = Path(str(target[0]))
+    root = stamp.with_suffix("")
+    try:
+        archive = debian.Archive(stamp.parent)
+        debian.unpack(archive.download(["musl-dev"], root.name.removeprefix("musl-"))[0], root)
+    except debian.FetchError as error:
+        raise StepError(str(error)) from error
+    stamp.write_text("")
+
+
+# -- reports --------------------------------------------------------------------------------------
+
+
+def _size_report(env, vmlinux, manifest):
+    """Write size.json: what `ksmhost size` shows."""
+    return env.Command(
+        env["OUT"].File("size.json"), [vmlinux, manifest], Action(_write_size, "SIZE  $TARGET")
+    )[0]
+
+
+def _write_size(target, source, env):
+    from ksmhost.elf import size_report  # noqa: PLC0415 - slow to import, needed by this step only
+
+    out = Path(str(target[0]))
+    out.write_text(json.dumps(size_report(out.parent).as_dict(), indent=2) + "\n")
+
+
+def _compile_commands(env, vmlinux, agent):
+    """Write compile_commands.json of the kernel and the agent, for editors."""
+    return env.Command(
+        env["OUT"].File("compile_commands.json"),
+        [vmlinux, agent],
+        Action(_write_compile_commands, "COMMANDS  $TARGET"),
+    )[0]
+
+
+def _write_compile_commands(target, source, env):
+    out, tree = Path(str(target[0])), env["KERNEL_SOURCE"]
+    script = tree / "scripts/clang-tools/gen_compile_commands.py"
+    words = [sys.executable, str(script), "-d", str(env["KERNEL_OUT"]), "-o", str(out)]
+    run_logged("listing compile commands", words, out.with_suffix(".log"), quiet_environment(env))
+    commands = json.loads(out.read_text()) + env.AgentCommands(env["OUT"])
+    out.write_text(json.dumps(commands, indent=1) + "\n")

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SCons tool: from kernel, device tree and initramfs to a slot, and from that to a disk.
+
+`env.DeviceTree()`, `env.Slot()`, `env.Disk()` and `env.Manifest()` are the last steps of a board's
+build. docs/IMAGE.md describes what they write. Nothing inside a slot is compressed, so that an
+update can be a small difference.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from SCons.Script import Action
+
+import debian
+from ksmhost.board.disk import SLOT_HEADER_BYTES, BootState, partition_table
+from steps import EPOCH, StepError, quiet_environment, run_logged, sha256
+
+_FIT = """\
+/dts-v1/;
+
+/ {{
+	description = "{board}";
+	#address-cells = <1>;
+
+	images {{
+		kernel {{
+			data = /incbin/("{kernel}");
+			type = "kernel";
+			arch = "arm64";
+			os = "linux";
+			compression = "none";
+			load = <{kernel_address:#x}>;
+			entry = <{kernel_address:#x}>;
+			hash-1 {{ algo = "sha256"; }};
+		}};
+{device_tree}
+		initramfs {{
+			data = /incbin/("{initramfs}");
+			type = "ramdisk";
+			arch = "arm64";
+			os = "linux";
+			compression = "none";
+			hash-1 {{ algo = "sha256"; }};
+		}};
+	}};
+
+	configurations {{
+		default = "conf";
+		conf {{
+			kernel = "kernel";
+			{fdt}ramdisk = "initramfs";
+			bootargs = "{cmdline}";
+		}};
+{emulated}	}};
+}};
+"""
+
+_FIT_TREE = """\
+		{name} {{
+			data = /incbin/("{dtb}");
+			type = "flat_dt";
+			arch = "arm64";
+			compression = "none";
+			load = <{address:#x}>;
+			hash-1 {{ algo = "sha256"; }};
+		}};
+"""
+
+_FIT_EMULATED = """\
+		conf-emulated {{
+			kernel = "kernel";
+			fdt = {trees};
+			ramdisk = "initramfs";
+		}};
+"""
+
+
+def exists(env):
+    """SCons asks whether the tool can run; what is missing is told when it is needed."""
+    return True
+
+
+def generate(env):
+    """Add the pseudo-builders."""
+    env.AddMethod(_device_tree, "DeviceTree")
+    env.AddMethod(_slot, "Slot")
+    env.AddMethod(_disk, "Disk")
+    env.AddMethod(_manifest, "Manifest")
+
+
+def _script(title: str, command, log: Path, env) -> None:
+    run_logged(title, [str(word) for word in command], log, quiet_environment(env))
+
+
+# -- device trees ---------------------------------------------------------------------------------
+
+
+def _device_tree(env, dts: Path, kernel_config):
+    """Compile a .dts or .dtso of the board's own against the kernel's trees; with symbols."""
+    name = Path(dts).with_suffix(".dtbo" if Path(dts).suffix == ".dtso" else ".dtb").name
+    action = Action(_compile, "DTB  $TARGET")
+    return env.Command(env["OUT"].File(name), [str(dts), kernel_config], action)[0]
+
+
+def _compile(target, source, env):
+    dts, out = Path(str(source[0])), Path(str(target[0]))
+    tree = env["KERNEL_SOURCE"]
+    plain, log = out.with_suffix(".pre.dts"), out.with_suffix(".dtb.log")
+    _script(
+        "preprocessing the device tree",
+        ["gcc", "-E", "-P", "-nostdinc", "-undef", "-D__DTS__", "-x", "assembler-with-cpp",
+         "-I", tree / "arch/arm64/boot/dts", "-I", tree / "scripts/dtc/include-prefixes",
+         "-o", plain, dts],
+        log, env,
+    )  # fmt: skip
+    command = ["dtc", "-q", "-@", "-I", "dts", "-O", "dtb", "-o", out, plain]
+    _script("compiling the device tree", command, log, env)
+    plain.unlink()
+
+
+# -- slot -----------------------------------------------------------------------------------------
+
+
+def _slot(env, kernel, initramfs, trees, mkimage):
+    """FIT and MCUboot header: what a slot holds and an update sends.
+
+    `trees` is the board's device tree and, behind it, the overlay for its emulator; either may be
+    missing.
+    """
+    words = env.Value(f"{env['CMDLINE']} {env['BOARD'].boot}")
+    action = Action(_make_slot, "SLOT  $TARGET")
+    sources = [kernel, initramfs, mkimage, *trees, words]
+    return env.Command(env["OUT"].File("slot.bin"), sources, action)[0]
+
+
+def _make_slot(target, source, env):
+    board, out = env["BOARD"], Path(str(target[0]))
+    kernel, initramfs, mkimage, *trees = (Path(str(node)).absolute() for node in source[:-1])
+    its, fit, log = (out.with_suffix(suffix) for suffix in (".its", ".fit", ".log"))
+    its.write_text(_fit_source(env["CMDLINE"], board, kernel, initramfs, trees))
+    _script("making the FIT", [mkimage, "-f", its, fit], log, env)
+    _script(
+        "making the slot's header",
+        [sys.executable, "-m", "imgtool.main", "sign", "--header-size", hex(SLOT_HEADER_BYTES),
+         "--pad-header", "--slot-size", board.image.slot_bytes, "--version", env["VERSION"],
+         "--align", "1", fit, out],
+        log, env,
+    )  # fmt: skip
+    its.unlink()
+    fit.unlink()
+
+
+_OVERLAY_OFFSET = 0x80000
+
+
+def _fit_source(cmdline: str, board, kernel: Path, initramfs: Path, trees: list[Path]) -> str:
+    names = ["fdt", "fdt-emulated"][: len(trees)]
+    blobs = [
+        _FIT_TREE.format(
+            name=name, dtb=dtb, address=board.boot.device_tree_address + index * _OVERLAY_OFFSET
+        )
+        for index, (name, dtb) in enumerate(zip(names, trees, strict=True))
+    ]
+    listed = ", ".join(f'"{name}"' for name in names)
+    return _FIT.format(
+        board=board.name,
+        kernel=kernel,
+        initramfs=initramfs,
+        kernel_address=board.boot.kernel_address,
+        device_tree="".join(blobs),
+        fdt='fdt = "fdt";\n\t\t\t' if trees else "",
+        cmdline=cmdline,
+        emulated=_FIT_EMULATED.format(trees=listed) if trees else "",
+    )
+
+
+# -- disk -----------------------------------------------------------------------------------------
+
+
+def _disk(env, slot, uboot, trees, overlays):
+    """Write the whole disk: partition table, boot state twice, FAT, both slots alike."""
+    boot = env["BOARD"].boot
+    sources = [slot, uboot, *trees, *overlays]
+    sources += [str(boot.config_txt)] if boot.config_txt else []
+    words = env.Value(f"{env['BOARD'].image} {boot.files}")
+    return env.Command(
+        env["OUT"].File("sdcard.img"), [*sources, words], Action(_make_disk, "DISK  $TARGET")
+    )[0]
+
+
+def _make_disk(target, source, env):
+    board, out = env["BOARD"], Path(str(target[0]))
+    layout, slot = board.image, Path(str(source[0]))
+    fat = out.with_name("boot.fat")
+    _make_fat(env, fat, [Path(str(node)) for node in source[1:-1]])
+    state = BootState(sequence=1, slot="a").pack()
+    partial = out.with_suffix(".partial")
+    try:
+        with partial.open("wb") as disk:
+            disk.truncate(layout.size_bytes)
+            _write_at(disk, 0, partition_table(layout))
+            for offset in layout.state_offsets:
+                _write_at(disk, offset, state)
+            _write_sparse(disk, layout.boot_offset, fat)
+            for offset in layout.slot_offsets:
+                _write_sparse(disk, offset, slot)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StepError(f"{out} cannot be written: {error.strerror}.") from error
+    partial.rename(out)
+    fat.unlink()
+
+
+def _write_at(disk, offset: int, content: bytes) -> None:
+    disk.seek(offset)
+    disk.write(content)
+
+
+def _write_sparse(disk, offset: int, file: Path) -> None:
+    """Copy `file` to `offset`, leaving holes where it holds zeros."""
+    chunk_bytes = 1 << 16
+    with file.open("rb") as content:
+        while chunk := content.read(chunk_bytes):
+            if chunk.strip(b"\0"):
+                _write_at(disk, offset, chunk)
+            offset += len(chunk)
+
+
+def _make_fat(env, fat: Path, own: list[Path]) -> None:
+    board, log = env["BOARD"], fat.with_suffix(".log")
+    fat.unlink(missing_ok=True)
+    with fat.open("wb") as file:
+        file.truncate(board.image.boot_bytes)
+    _script(
+        "making the FAT partition",
+        ["mkfs.fat", "--invariant", "-F", "32", "-s", "1", "-n", "KSMHOST", "-i", "4b534d48", fat],
+        log, env,
+    )  # fmt: skip
+    if board.boot.overlays:
+        _script("filling the FAT partition", ["mmd", "-i", fat, "::overlays"], log, env)
+    for file in [*own, *_firmware_files(env)]:
+        folder = "overlays/" if file.suffix == ".dtbo" else ""
+        _copy_into_fat(env, fat, file, f"::{folder}{file.name}", log)
+
+
+def _copy_into_fat(env, fat: Path, file: Path, name: str, log: Path) -> None:
+    """Copy one file with the time of all products, whatever time its own is."""
+    copy = fat.with_name("fat-file")
+    shutil.copyfile(file, copy)
+    os.utime(copy, (int(EPOCH), int(EPOCH)))
+    _script("filling the FAT partition", ["mcopy", "-m", "-i", fat, copy, name], log, env)
+    copy.unlink()
+
+
+def _firmware_files(env) -> list[Path]:
+    """Return the VideoCore's files and their licence, out of the distribution's package."""
+    names = env["BOARD"].boot.files
+    if not names:
+        return []
+    root = Path(str(env["PROJECT"])) / "build/apt"
+    folder = root / "raspi-firmware"
+    try:
+        deb = debian.Archive(root).download(["raspi-firmware"], "arm64")[0]
+        debian.unpack(deb, folder)
+    except debian.FetchError as error:
+        raise StepError(str(error)) from error
+    licence = folder / "LICENCE.broadcom.txt"
+    shutil.copyfile(folder / "usr/share/doc/raspi-firmware/copyright", licence)
+    return [*(folder / "usr/lib/raspi-firmware" / name for name in names), licence]
+
+
+# -- manifest -------------------------------------------------------------------------------------
+
+
+def _manifest(env, release, vmlinux, products):
+    """Describe the build: what it is, what it was made with, the hash of each product."""
+    words = env.Value(
+        json.dumps({key: env[key.upper()] for key in ("engine", "variant", "revision")})
+    )
+    return env.Command(
+        env["OUT"].File("manifest.json"),
+        [release, vmlinux, *products, words],
+        Action(_write_manifest, "MANIFEST  $TARGET"),
+    )[0]
+
+
+def _write_manifest(target, source, env):
+    board = env["BOARD"]
+    release, vmlinux = (Path(str(node)) for node in source[:2])
+    products = [Path(str(node)) for node in source[1:-1]]
+    prefix = env["CROSS_COMPILE"] if board.arch == "arm64" else ""
+    manifest = {
+        "board": board.name,
+        "arch": board.arch,
+        "engine": env["ENGINE"],
+        "variant": env["VARIANT"],
+        "version": env["VERSION"],
+        "kernel_release": release.read_text().strip(),
+        "build_id": build_id(vmlinux),
+        "git_revision": env["REVISION"],
+        "cmdline": env["CMDLINE"],
+        "toolchain": {"cc": _first_line([f"{prefix}gcc", "--version"])},
+        "packages": debian.Archive(Path(str(env["PROJECT"])) / "build/apt").resolved(),
+        "files": {
+            path.name: {"sha256": sha256(path), "size_bytes": path.stat().st_size}
+            for path in products
+        },
+    }
+    Path(str(target[0])).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _first_line(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[
+        0
+    ]
+
+
+def build_id(elf: Path) -> str:
+    """Return the GNU build-id of an ELF file in hex; the empty string when it has none."""
+    from elftools.elf.elffile import ELFFile  # noqa: PLC0415 - slow, and only needed here
+
+    with elf.open("rb") as file:
+        for section in ELFFile(file).iter_sections():
+            if section["sh_type"] == "SHT_NOTE":
+                for note in section.iter_notes():
+                    if note["n_type"] == "NT_GNU_BUILD_ID":
+                        return str(note["n_desc"])
+    return ""

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SCons tool: U-Boot, from the distribution's source package.
+
+The packaged binaries lack what the slots need (FIT on the Pis, `hash`, `crc32 -v`), so the loader
+is a product like the others: the board's defconfig, firmware/boot/u-boot.config over it, and
+firmware/boot/boot.env as its whole environment. `env.UBoot()` returns u-boot.bin and mkimage.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from SCons.Script import Action
+
+import debian
+import kconfig
+from steps import StepError, jobs, locked, quiet_environment, run_logged, stamp_of
+
+VERSION = "2025.01"
+
+
+def exists(env):
+    """SCons asks whether the tool can run; what is missing is told when it is needed."""
+    return True
+
+
+def generate(env):
+    """Add the pseudo-builder `UBoot`."""
+    env.AddMethod(_uboot, "UBoot")
+
+
+def _uboot(env):
+    """Return {'bin': node, 'mkimage': node}."""
+    project, out = Path(str(env["PROJECT"])), env["OUT"]
+    stamp = env.Command(env.File(f"{_tree(env)}.stamp"), [], Action(_prepare, "SOURCE  $TARGET"))
+    env.NoClean(stamp)
+    fragment = env.File(str(project / "firmware/boot/u-boot.config"))
+    script = env.File(str(project / "firmware/boot/boot.env"))
+    variables = env.Value(board_variables(env["BOARD"]))
+    built = env.Command(
+        [out.File("u-boot/u-boot.bin"), out.File("u-boot/tools/mkimage")],
+        [fragment, script, variables, stamp],
+        Action(_build, "U-BOOT  $TARGET"),
+    )
+    env.Precious(stamp, built)
+    return dict(zip(("bin", "mkimage"), built, strict=True))
+
+
+def _tree(env) -> Path:
+    return Path(str(env["PROJECT"])) / f"build/src/u-boot-{VERSION}"
+
+
+def _prepare(target, source, env):
+    """Fetch, unpack and patch the source, once for all boards."""
+    tree, stamp = _tree(env), Path(str(target[0]))
+    with locked(stamp.with_suffix(".lock")):
+        try:
+            tarballs = debian.Archive(Path(str(env["PROJECT"])) / "build/apt").source(
+                "u-boot", VERSION
+            )
+        except debian.FetchError as error:
+            raise StepError(str(error)) from error
+        wanted = stamp_of(tarballs)
+        if not (stamp.is_file() and stamp.read_text() == wanted and tree.is_dir()):
+            _unpack(env, tree, tarballs)
+            stamp.write_text(wanted)
+
+
+def _unpack(env, tree: Path, tarballs: list[Path]) -> None:
+    shutil.rmtree(tree, ignore_errors=True)
+    tree.mkdir(parents=True)
+    log = tree.with_suffix(".log")
+    for tarball in tarballs:
+        strip = [] if ".debian." in tarball.name else ["--strip-components=1"]
+        command = ["tar", "-xf", str(tarball), *strip, "-C", str(tree)]
+        run_logged("unpacking U-Boot", command, log, quiet_environment(env))
+    patches = tree / "debian/patches"
+    for line in (patches / "series").read_text().splitlines():
+        name = line.split("#")[0].strip()
+        if name:
+            subprocess.run(
+                ["patch", "-p1", "-s", "-d", str(tree), "-i", str(patches / name)],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+
+
+def _build(target, source, env):
+    """Configure, check the fragment, build loader and mkimage."""
+    fragment, script = Path(str(source[0])), Path(str(source[1]))
+    out = Path(str(target[0])).parent.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    _configure(env, fragment, out)
+    environment_text = source[2].read() + join_functions(script.read_text())
+    (out / "default.env").write_text(environment_text)
+    words = [*_make(env, out), f"-j{jobs(env)}", "u-boot.bin", "tools"]
+    run_logged("building U-Boot", words, out / "build.log", quiet_environment(env), count="  CC")
+
+
+def _configure(env, fragment: Path, out: Path) -> None:
+    environment = quiet_environment(env)
+    defconfig = [*_make(env, out), env["BOARD"].boot.uboot_defconfig]
+    run_logged("configuring U-Boot", defconfig, out / "config.log", environment)
+    wishes = kconfig.read_wishes([fragment])
+    with (out / ".config").open("a") as config:
+        config.write(kconfig.merged(wishes))
+    run_logged(
+        "configuring U-Boot", [*_make(env, out), "olddefconfig"], out / "config.log", environment
+    )
+    problems = kconfig.unmet(wishes, (out / ".config").read_text())
+    if problems:
+        raise StepError("\n".join(problems))
+
+
+def _make(env, out: Path) -> list[str]:
+    ccache = "ccache " if shutil.which("ccache") else ""
+    prefix = env["CROSS_COMPILE"]
+    maps = f"-ffile-prefix-map={_tree(env)}=. -ffile-prefix-map={out}=."
+    return [
+        "make", "-C", str(_tree(env)), f"O={out}", f"CROSS_COMPILE={prefix}",
+        f"CC={ccache}{prefix}gcc", f"HOSTCC={ccache}gcc", f"KCFLAGS={maps}", f"KAFLAGS={maps}",
+    ]  # fmt: skip
+
+
+# -- the environment ------------------------------------------------------------------------------
+
+
+def join_functions(text: str) -> str:
+    """Return boot.env as U-Boot's build wants it: no comments, one line a variable.
+
+    A line that starts with white space goes on the variable before it.
+    """
+    lines: list[str] = []
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        if line[0].isspace():
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line.strip())
+    return "".join(f"{line}\n" for line in lines)
+
+
+def board_variables(board) -> str:
+    """Return the variables that boot.env builds on: what disk, what addresses, what sectors."""
+    boot, layout = board.boot, board.image
+    state_address = boot.slot_address - 0x1000
+    own_tree = boot.device_tree_address is not None
+    slot = "${fit_addr}#${conf}"
+    tree = slot if own_tree else "${fdtcontroladdr}"
+    values = {
+        "stdin": "serial",
+        "stdout": "serial",
+        "stderr": "serial",
+        "bootdelay": "1",
+        "initrd_high": "0xffffffffffffffff",
+        "disk_type": boot.disk,
+        "disk_scan": "virtio scan" if boot.disk == "virtio" else "true",
+        "slot_addr": hex(boot.slot_address),
+        "slot_size_addr": hex(boot.slot_address + 0x0C),
+        "fit_addr": hex(boot.slot_address + 0x1000),
+        "state_addr": hex(state_address),
+        "state_seq_addr": hex(state_address + 8),
+        "state_slot_addr": hex(state_address + 12),
+        "state_crc_addr": hex(state_address + 0x1FC),
+        "mbr_sign_addr": hex(state_address + 0x1FE),
+        "state_secs": " ".join(_sector(offset) for offset in layout.state_offsets),
+        "slot_a_sec": _sector(layout.slot_offsets[0]),
+        "slot_b_sec": _sector(layout.slot_offsets[1]),
+        "slot_secs": _sector(layout.slot_bytes),
+        "start_kernel": f"bootm {slot} {slot} {tree}",
+        "emulated_conf": "conf-emulated" if own_tree else "conf",
+    }
+    return "".join(f"{key}={value}\n" for key, value in values.items())
+
+
+def _sector(offset_bytes: int) -> str:
+    return hex(offset_bytes // 512)

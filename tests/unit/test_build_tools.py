@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the build does in Python: fragments that must stick, the boot script, its variables."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ksmhost.board import find_project, load_board
+
+PROJECT = find_project()
+sys.path[:0] = [str(PROJECT / "site_scons"), str(PROJECT / "site_scons/site_tools")]
+
+import kconfig  # noqa: E402
+
+
+def _wishes(folder: Path, **fragments: str) -> list[kconfig.Wish]:
+    files = []
+    for name, text in fragments.items():
+        files.append(folder / f"{name}.config")
+        files[-1].write_text(text)
+    return kconfig.read_wishes(files)
+
+
+def test_a_wish_that_did_not_stick_names_file_and_line(tmp_path: Path) -> None:
+    wishes = _wishes(tmp_path, one="# why\nCONFIG_A=y\nCONFIG_B=y\n")
+    problems = kconfig.unmet(wishes, "CONFIG_A=y\n# CONFIG_B is not set\n")
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{tmp_path}/one.config:3: CONFIG_B=y")
+
+
+@pytest.mark.parametrize("off", ["# CONFIG_A is not set", "CONFIG_A=n"])
+def test_both_ways_to_say_no(tmp_path: Path, off: str) -> None:
+    wishes = _wishes(tmp_path, one=off + "\n")
+    assert kconfig.unmet(wishes, "") == []
+    assert kconfig.unmet(wishes, "# CONFIG_A is not set\n") == []
+    assert kconfig.unmet(wishes, "CONFIG_A=y\n") != []
+
+
+def test_the_later_fragment_counts(tmp_path: Path) -> None:
+    wishes = _wishes(tmp_path, one="CONFIG_A=1\n", two="CONFIG_A=2\n")
+    assert kconfig.merged(wishes) == "CONFIG_A=2\n"
+
+
+@pytest.fixture
+def uboot():  # type: ignore[no-untyped-def]
+    pytest.importorskip("SCons")
+    import uboot
+
+    return uboot
+
+
+def test_every_variable_the_boot_script_uses_has_a_value(uboot) -> None:  # type: ignore[no-untyped-def]
+    script = uboot.join_functions((PROJECT / "firmware/boot/boot.env").read_text())
+    for name in ("qemu-virt", "rpi4", "rpi3"):
+        text = uboot.board_variables(load_board(name, PROJECT)) + script
+        set_by_lines = {line.split("=", 1)[0] for line in text.splitlines()}
+        set_by_script = set(re.findall(r"setenv (\w+)", text))
+        set_by_script |= set(re.findall(r"setexpr(?:\.\w)? (\w+)", text))
+        set_by_script |= set(re.findall(r"fdt get value (\w+)", text))
+        set_by_script |= set(re.findall(r"for (\w+) in", text)) | {"fdtcontroladdr"}
+        used = set(re.findall(r"\$\{(\w+)\}", text))
+        assert used <= set_by_lines | set_by_script
+
+
+def test_functions_are_one_line_each(uboot) -> None:  # type: ignore[no-untyped-def]
+    text = "# why\na=one &&\n  two\n\nb=three\n"
+    assert uboot.join_functions(text) == "a=one && two\nb=three\n"
+
+
+def _scons(*words: str) -> subprocess.CompletedProcess[str]:
+    scons = Path(sys.executable).parent / "scons"
+    return subprocess.run(
+        [str(scons), "-Q", "-n", *words],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "listed"),
+    [("board=rpi9", "qemu-virt"), ("bord=rpi4", "board"), ("engine=uksm", "mainline")],
+)
+def test_scons_lists_what_it_knows(word: str, listed: str) -> None:
+    result = _scons(word)
+    assert result.returncode == 2
+    assert listed in result.stderr
+    assert "Traceback" not in result.stderr
