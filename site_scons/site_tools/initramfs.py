@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SCons tool: the initramfs of an image.
+
+    env.Initramfs(build_dir / "initramfs.cpio", agent=agent, arch="arm64",
+                  workloads=["synthetic-mixed"], image_info={"board": ..., "engine": ...,
+                  "image": ..., "variant": ...})
+
+gives the archive and, beside it, `initramfs.json` with its sizes and the versions of the Debian
+packages in it. Packages are fetched when the archive is built, not when this is read. What is in an
+initramfs is `rootfs`'s business; this tool only tells SCons what it depends on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from SCons.Errors import BuildError, UserError
+from SCons.Script import Action, Dir
+
+from bytecode import BytecodeError
+from debian import Archive, FetchError
+from ksmhost.errors import KsmhostError
+from ksmhost.workloads import Program, Workload, load_workloads
+from rootfs import RootfsError, assemble, package_versions
+
+DEBIAN_ARCHITECTURES = {"arm64": "arm64", "amd64": "amd64", "um": "amd64"}
+"""Debian's name of what a board's `arch` runs."""
+
+MODULES = (
+    "bytecode.py",
+    "cpio.py",
+    "debian.py",
+    "elfslim.py",
+    "rootfs.py",
+    "site_tools/initramfs.py",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that decides an initramfs except the contents of its source files."""
+
+    arch: str
+    workloads: tuple[Workload, ...]
+    image_info: Mapping[str, str]
+    archive_root: Path
+
+
+def initramfs(
+    env: Any,
+    target: Any,
+    *,
+    agent: Any,
+    arch: str,
+    workloads: Sequence[str] | None = None,
+    image_info: Mapping[str, str],
+    archive_root: str = "#build/apt",
+) -> Any:
+    """Declares an initramfs; `workloads` are names of files in workloads/, all of them by default.
+
+    Returns the nodes of the archive and its JSON.
+    """
+    if arch not in DEBIAN_ARCHITECTURES:
+        raise UserError(
+            f"no initramfs for arch {arch!r}: known are {', '.join(DEBIAN_ARCHITECTURES)}"
+        )
+    table = _load(Path(Dir("#workloads").abspath), workloads)
+    root = Path(Dir(archive_root).abspath)
+    request = Request(
+        DEBIAN_ARCHITECTURES[arch], tuple(table), dict(sorted(image_info.items())), root
+    )
+    report = Path(str(env.File(target).abspath)).with_suffix(".json")
+    nodes = env.Command(
+        [target, str(report)],
+        [agent],
+        Action(_build, "Packing $TARGET"),
+        INITRAMFS_REQUEST=request,
+    )
+    env.Depends(nodes, [*_inputs(table), *_modules(), env.Value(repr(request))])
+    return nodes
+
+
+def generate(env: Any) -> None:
+    """Adds `env.Initramfs`."""
+    env.AddMethod(initramfs, "Initramfs")
+
+
+def exists(env: Any) -> bool:
+    """Nothing but Python is needed to declare one."""
+    return True
+
+
+def _load(folder: Path, names: Sequence[str] | None) -> list[Workload]:
+    try:
+        return load_workloads(folder, names)
+    except KsmhostError as error:
+        raise UserError(str(error)) from None
+
+
+def _inputs(workloads: Sequence[Workload]) -> list[str]:
+    programs = (workload.what for workload in workloads)
+    return [str(file) for what in programs if isinstance(what, Program) for file in what.files]
+
+
+def _modules() -> list[str]:
+    return [f"#site_scons/{name}" for name in MODULES] + ["#host/ksmhost/workloads.py"]
+
+
+def _build(target: Sequence[Any], source: Sequence[Any], env: Any) -> None:
+    request: Request = env["INITRAMFS_REQUEST"]
+    archive = Archive(request.archive_root)
+    agent = Path(str(source[0])).read_bytes()
+    try:
+        data, sizes = assemble(archive, request.arch, agent, request.image_info, request.workloads)
+    except (BytecodeError, FetchError, RootfsError, KsmhostError) as error:
+        raise BuildError(target[0], str(error)) from None
+    Path(str(target[0])).write_bytes(data)
+    versions = package_versions(archive, request.arch, request.workloads)
+    report = {"arch": request.arch, **asdict(sizes), "packages": versions}
+    Path(str(target[1])).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
