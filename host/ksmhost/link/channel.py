@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a session stands on: a way to one board's owner, in this process or in another."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from ksmhost.errors import ExitCode, KsmhostError
+from ksmhost.link.session import ConsoleText, LinkEvent, LinkState, Timing
+from ksmhost.link.smp_link import SmpLink
+from ksmhost.target.base import Target
+
+
+class Channel(Protocol):
+    """One client's way to a board. All methods raise KsmhostError for what the world does."""
+
+    @property
+    def where(self) -> str:
+        """The board or port, for people."""
+        ...
+
+    @property
+    def state(self) -> LinkState:
+        """The link's state."""
+        ...
+
+    async def request(self, message: bytes, *, once: bool = False) -> bytes:
+        """One SMP request, one answer. `once`: never repeat it."""
+        ...
+
+    async def console_write(self, data: bytes) -> None:
+        """Type on the console."""
+        ...
+
+    async def power_cycle(self) -> None:
+        """Switch the board off and on."""
+        ...
+
+    def console(self) -> AsyncIterator[ConsoleText]:
+        """Console text from now on."""
+        ...
+
+    def events(self) -> AsyncIterator[LinkEvent]:
+        """Link and board events from now on."""
+        ...
+
+    async def close(self) -> None:
+        """Let go. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A started target and the link on its line: what owns a board."""
+
+    target: Target
+    link: SmpLink
+
+    @staticmethod
+    async def start(target: Target, timing: Timing, *, agentless: bool) -> Owner:
+        """Switch the target on and begin to listen."""
+        line = await target.start()
+        link = SmpLink(
+            line,
+            timing,
+            target.describe(),
+            boots=target.boots,
+            loader=target.loads,
+            agentless=agentless,
+        )
+        link.start()
+        return Owner(target, link)
+
+    async def power_cycle(self) -> None:
+        """Switch off and on. The link holds its requests from before, and waits for the boot."""
+        self.link.expect_boot()
+        await self.target.power_cycle()
+        self.link.expect_boot()
+
+    async def stop(self) -> None:
+        """Stop listening, let go of the target."""
+        try:
+            await self.link.close()
+        finally:
+            await self.target.stop()
+
+
+class LocalChannel:
+    """A channel to an owner in this very process. Closing it leaves the owner alone."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._closed = False
+
+    @property
+    def where(self) -> str:
+        """The target's description."""
+        return self._owner.target.describe()
+
+    @property
+    def state(self) -> LinkState:
+        """The link's state."""
+        return self._owner.link.state
+
+    async def request(self, message: bytes, *, once: bool = False) -> bytes:
+        """Pass a request to the link."""
+        if self._closed:
+            raise KsmhostError("The session is closed.", code=ExitCode.FAILURE)
+        return await self._owner.link.request(message, once=once)
+
+    async def console_write(self, data: bytes) -> None:
+        """Type on the console."""
+        await self._owner.link.console_write(data)
+
+    async def power_cycle(self) -> None:
+        """Switch the target off and on."""
+        await self._owner.power_cycle()
+
+    def console(self) -> AsyncIterator[ConsoleText]:
+        """Console text from now on."""
+        return self._owner.link.console()
+
+    def events(self) -> AsyncIterator[LinkEvent]:
+        """Events from now on."""
+        return self._owner.link.events()
+
+    async def close(self) -> None:
+        """Nothing to release here: the owner lives on."""
+        self._closed = True

@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a board is to the rest of ksmhost: one session interface, whatever stands behind it.
+
+Everything above the link (samples, monitor, verbs) uses a `BoardSession` and nothing else. Two
+implementations exist: `ksmhost.link.smp_session.SmpSession` talks to the board agent, and
+`ksmhost.link.shell_session.ShellSession` reads the same figures through a login shell on a board
+without the agent. This module holds the interface and its typed values; it imports no transport.
+
+All methods raise `ksmhost.errors.KsmhostError` and nothing else for causes outside the program
+(`NoAnswerError`, `LineLostError` and `RefusedError` below are its shapes worth catching). All can
+be cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from ksmhost.errors import ExitCode, KsmhostError
+
+
+class NoAnswerError(KsmhostError):
+    """The line is open, but what was asked got no answer in time."""
+
+    def __init__(self, what: str, *, means: str = "", todo: str = "") -> None:
+        super().__init__(what, means=means, todo=todo, code=ExitCode.NO_ANSWER)
+
+
+class LineLostError(KsmhostError):
+    """The line went away and did not come back within `Timing.back_s`."""
+
+    def __init__(self, what: str, *, means: str = "", todo: str = "") -> None:
+        super().__init__(what, means=means, todo=todo, code=ExitCode.LINE_LOST)
+
+
+class BoardGoneError(KsmhostError):
+    """The board panicked or its emulator ended; it will not answer any more."""
+
+    def __init__(self, what: str, *, means: str = "", todo: str = "") -> None:
+        super().__init__(what, means=means, todo=todo, code=ExitCode.BOARD_DIED)
+
+
+class RefusedError(KsmhostError):
+    """The board or its kernel refused a request; `errno` is the kernel's reason (0 if unknown)."""
+
+    def __init__(self, what: str, *, errno: int = 0, means: str = "", todo: str = "") -> None:
+        super().__init__(what, means=means, todo=todo, code=ExitCode.REFUSED)
+        self.errno = errno
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which board is meant, as the user said it. All empty: the one running board.
+
+    `board` is the name of a board folder (and of a running emulator), `port` a device or a URL as
+    pyserial takes them (`/dev/ttyUSB0`, `rfc2217://host:port`, `socket://host:port`).
+    """
+
+    board: str | None = None
+    port: str | None = None
+    emulate: bool = False
+    """Start (or join) the board's emulator instead of opening a port."""
+    agentless: bool = False
+    """Use a login shell instead of the agent."""
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    baud: int | None = None
+    """Overrides the board's baud rate (115200 when no board is named either)."""
+    engine: str | None = None
+    variant: str | None = None
+    direct: bool = False
+    """Emulator only: start the kernel without the boot loader, where the board can."""
+    disk: Path | None = None
+    """Emulator only: a disk that keeps what is written; without it, a throw-away snapshot."""
+    project: Path | None = None
+    """The source tree that holds `boards/`; found from the current directory when absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Every wait of the link, in seconds. Tests shorten them; nothing else hard-codes a time."""
+
+    answer_s: float = 1.5
+    """How long one request waits for its answer before it is sent again."""
+    tries: int = 3
+    """How often a request is sent before `NoAnswerError`."""
+    open_s: float = 8.0
+    """How long `open_session` waits for a first answer on a port."""
+    boot_s: float = 60.0
+    """The same for an emulator just started, and for a board seen booting."""
+    back_s: float = 30.0
+    """How long a request waits for a lost line to come back before `LineLostError`."""
+    reopen_s: float = 0.25
+    """Pause between attempts to open a port that went away."""
+    probe_s: float = 0.2
+    """Pause between questions to a board that should be up any moment."""
+    probe_max_s: float = 4.0
+    """The longest such pause, towards a board that stays silent."""
+    boot_hold_s: float = 20.0
+    """After a reset nothing is sent until a kernel starts, or all has been quiet for this long."""
+    loader_hold_s: float = 5.0
+    """The same once the boot loader has spoken: its countdown speaks every second."""
+    kernel_hold_s: float = 3.0
+    """The same once a kernel has started, which usually ends with the agent's first words."""
+    quiet_s: float = 0.3
+    """Text that stops for this long is complete (a prompt, the end of a panic)."""
+    command_s: float = 10.0
+    """How long one command of an agentless session may take."""
+    spawn_s: float = 15.0
+    """How long a broker or an emulator may take to be there."""
+    linger_s: float = 2.0
+    """How long a broker stays after its last client left."""
+    stop_s: float = 3.0
+    """How long a process gets to end when asked, before it is killed."""
+
+
+class LinkState(Enum):
+    """What is known of the line and of what is at its other end."""
+
+    CONNECTING = "connecting"
+    """Nothing has answered yet."""
+    CONNECTED = "connected"
+    """The agent (or the shell) answers."""
+    SILENT = "silent"
+    """The line is there, but questions stay without an answer."""
+    BOOTING = "booting"
+    """The board is in its boot loader or kernel start; requests wait."""
+    LOST = "lost"
+    """The cable was pulled, the port vanished, the connection broke; it is being reopened."""
+    DIED = "died"
+    """The kernel panicked. The state changes again if something resets the board."""
+    ENDED = "ended"
+    """Over for good: the emulator ended or the broker was stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The link went from one state to another; `reason` is one line for the user."""
+
+    time_s: float
+    """Host wall clock, seconds since 1970."""
+    state: LinkState
+    reason: str = ""
+    gap_s: float = 0.0
+    """On a return to CONNECTED: how long the link was not usable."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoardRebooted:
+    """The board answers again, with another boot id: counters and samples start anew."""
+
+    time_s: float
+    old_boot_id: str
+    new_boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BoardDied:
+    """The kernel panicked; `lines` is what it said, with some lines from before."""
+
+    time_s: float
+    lines: tuple[str, ...]
+
+
+LinkEvent = StateChanged | BoardRebooted | BoardDied
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleText:
+    """A piece of console output, as it arrived (not split into lines, not decoded)."""
+
+    time_s: float
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who answers: board, kernel, engine and image. Unknown texts are "", unknown numbers 0."""
+
+    agent: str
+    """The agent's version; "" on an agentless session."""
+    protocol: int
+    """The version of the agent's own group; 0 on an agentless session."""
+    board: str
+    model: str
+    serial: str
+    build_id: str
+    """The running kernel's GNU build-id, in hex."""
+    kernel: str
+    """The kernel's release, as `uname -r` has it."""
+    engine: str
+    """Which KSM the kernel holds: "ksmhost", "mainline", or "none"."""
+    image: str
+    """The git revision the image was built from."""
+    variant: str
+    boot_id: str
+    page_size_bytes: int
+    cpus: int
+    mem_bytes: int
+    uptime_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingState:
+    """The one sampling session a board can run, and what its ring still holds.
+
+    The ring holds the samples `first` to `next - 1`; `names` are the columns ("ksm.pages_sharing").
+    `period_ms` is 0 when nothing is being sampled.
+    """
+
+    session: int
+    period_ms: int
+    first: int
+    next: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """All counters at one instant of the board's monotonic clock, in the order of the names."""
+
+    seq: int
+    time_us: int
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleBatch:
+    """Consecutive samples. If `seq` is greater than what was asked, the ring lost those between."""
+
+    session: int
+    seq: int
+    """The first row's sequence number (what the first row would have, when there is none)."""
+    next: int
+    """The number the board's next sample will get: how far there is to read."""
+    rows: tuple[SampleRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadInfo:
+    """A workload the board's image holds."""
+
+    name: str
+    kind: str
+    """"synthetic" or "program"."""
+    processes: int
+    """How many processes it starts unless told otherwise."""
+    running: int
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadStatus:
+    """How a workload does. Pages and profit are sums over its processes."""
+
+    name: str
+    running: int
+    started: int
+    exited: int
+    last_status: int
+    uptime_ms: int
+    merging_pages: int
+    profit_bytes: int
+
+
+class StaleSessionError(RefusedError):
+    """The sampling session asked for is no more: somebody restarted it, or the board did."""
+
+
+class BoardSession(Protocol):
+    """A live board. Open one with `ksmhost.link.open_session`, end it with `close`.
+
+    The session outlives a pulled cable and a reset of the board: requests wait for the line
+    (`Timing.back_s`), and `events` says what happened meanwhile. Several requests may be in flight
+    at once, from several tasks.
+    """
+
+    @property
+    def state(self) -> LinkState:
+        """The state now; `events` reports its changes."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """What the session is connected to, for people: "qemu-virt (emulated)", "/dev/ttyUSB0"."""
+        ...
+
+    @property
+    def agentless(self) -> bool:
+        """True if a login shell stands in for the agent."""
+        ...
+
+    async def identity(self) -> Identity:
+        """Ask who is there. Asked anew each time; compare `boot_id` to notice a reboot."""
+        ...
+
+    async def groups(self) -> tuple[str, ...]:
+        """The counter groups the board has: "ksm", "ksmd", "vm", "board", "link", "workload"."""
+        ...
+
+    async def counters(self, group: str) -> dict[str, int]:
+        """All counters of one group, by name. `RefusedError` if there is no such group."""
+        ...
+
+    async def knobs(self) -> dict[str, str]:
+        """All KSM knobs by their sysfs name, with the text sysfs gives (no newline)."""
+        ...
+
+    async def knob(self, name: str) -> str:
+        """One knob's text. `RefusedError` (ENOENT) if the kernel has no such knob."""
+        ...
+
+    async def set_knob(self, name: str, value: str) -> None:
+        """Write a knob. `RefusedError` carries the kernel's errno, in words too."""
+        ...
+
+    async def sampling(self) -> SamplingState:
+        """The board's sampling session as it is now."""
+        ...
+
+    async def sampling_start(self, period_ms: int) -> SamplingState:
+        """Start a new sampling session (5 to 60000 ms). It ends the one before, if any.
+
+        There is one per board, and others may be reading it: look at `sampling` first and join a
+        running one whose period is short enough.
+        """
+        ...
+
+    async def sampling_stop(self) -> SamplingState:
+        """Stop sampling. What the ring holds can still be read."""
+        ...
+
+    async def samples(self, session: int, seq: int, max_rows: int = 0) -> SampleBatch:
+        """Read samples from number `seq` on: as many as there are and one answer holds.
+
+        `max_rows` limits them when not 0. Raises `StaleSessionError` when `session` is not the
+        board's current one: ask `sampling` and go on from there.
+        """
+        ...
+
+    async def workloads(self) -> tuple[WorkloadInfo, ...]:
+        """The workloads in the board's image; none on an agentless session."""
+        ...
+
+    async def workload_start(
+        self, name: str, processes: int | None = None, seed: int | None = None
+    ) -> None:
+        """Start a workload, with its own number of processes and seed unless given."""
+        ...
+
+    async def workload_stop(self, name: str | None = None) -> None:
+        """Stop one workload, or all of them."""
+        ...
+
+    async def workload_status(self, name: str) -> WorkloadStatus:
+        """How a workload does."""
+        ...
+
+    async def reset(self) -> None:
+        """Reset the board. Returns when the board said it will; `events` tells when it is back."""
+        ...
+
+    async def power_cycle(self) -> None:
+        """Switch the board off and on where that can be done (emulators), else `RefusedError`."""
+        ...
+
+    def console(self) -> AsyncIterator[ConsoleText]:
+        """Console output from the moment of this call on. Each caller gets all of it.
+
+        A reader that does not keep up loses the oldest pieces, never the link.
+        """
+        ...
+
+    def events(self) -> AsyncIterator[LinkEvent]:
+        """State changes, reboots and panics from the moment of this call on."""
+        ...
+
+    async def console_write(self, data: bytes) -> None:
+        """Type on the console. An agentless session sends whole lines only."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the board. Idempotent; ends the iterators handed out."""
+        ...

@@ -1,0 +1,454 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests over a line: matched, repeated, held back, and told apart from console text.
+
+`SmpLink` is the one owner of a `Line`. Callers hand it whole SMP requests with whatever sequence
+number they have and get the matching answer back; on the wire each try gets a number of its own,
+so several callers share the line without knowing of each other, with several requests in flight.
+Time-outs and repeats happen here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import cbor2
+
+from ksmhost.errors import KsmhostError
+from ksmhost.link.console_watch import ConsoleWatch, Panic, is_panic, odd_bytes
+from ksmhost.link.diagnosis import Health, explain
+from ksmhost.link.framing import HEADER_BYTES, Decoder, Frame, Text, encode_lines
+from ksmhost.link.guard import Guard
+from ksmhost.link.session import (
+    BoardDied,
+    BoardGoneError,
+    BoardRebooted,
+    ConsoleText,
+    LineLostError,
+    LinkEvent,
+    LinkState,
+    NoAnswerError,
+    StateChanged,
+    Timing,
+)
+from ksmhost.link.streams import Fanout, Stream
+from ksmhost.target.line import Line, LineClosedError, LineDown, LineUp
+
+_HEADER = struct.Struct("!BBHHBB")
+_IN_FLIGHT = 4
+"""What an agent has buffers for."""
+_PROBE_SEQ = 255
+_GROUP_OS, _CMD_RESET = 0, 5
+_GROUP_OWN, _CMD_IDENTITY = 64, 0
+_VERSION_2 = 1 << 3
+_PROBE = _HEADER.pack(_VERSION_2, 0, 1, _GROUP_OWN, _PROBE_SEQ, _CMD_IDENTITY) + b"\xa0"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The SMP header's fields that matter for matching."""
+
+    op: int
+    group: int
+    seq: int
+    command: int
+
+    @property
+    def is_request(self) -> bool:
+        """True for reads and writes, False for their answers."""
+        return self.op in (0, 2)
+
+
+def parse_header(message: bytes) -> Header | None:
+    """The header of `message`, or None if that is no SMP message."""
+    if len(message) < HEADER_BYTES:
+        return None
+    first, _, length, group, seq, command = _HEADER.unpack_from(message)
+    op = first & 7
+    if op > 3 or length != len(message) - HEADER_BYTES:
+        return None
+    return Header(op, group, seq, command)
+
+
+def with_seq(message: bytes, seq: int) -> bytes:
+    """`message` under another sequence number."""
+    return message[:6] + bytes((seq,)) + message[7:]
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One request on its way."""
+
+    message: bytes
+    header: Header
+    once: bool
+    done: asyncio.Future[bytes]
+    since: float
+    tries: int = 0
+    sent_at: float = 0.0
+    seqs: list[int] = field(default_factory=list)
+
+
+class SmpLink:
+    """The owner of a line. `start` it, `request` from any number of tasks, `close` it."""
+
+    def __init__(
+        self,
+        line: Line,
+        timing: Timing,
+        where: str,
+        *,
+        boots: bool = False,
+        loader: bool = True,
+        agentless: bool = False,
+    ) -> None:
+        """`boots`: the board was just switched on; `loader`: a boot loader comes first then."""
+        self._line = line
+        self._timing = timing
+        self._where = where
+        self._events: Fanout[LinkEvent] = Fanout()
+        self._console: Fanout[ConsoleText] = Fanout()
+        self._decoder = Decoder()
+        self._watch = ConsoleWatch()
+        self._health = Health()
+        self._guard = Guard(
+            timing,
+            self._on_state,
+            time.monotonic(),
+            boots=boots,
+            loader=loader,
+            passive=agentless,
+        )
+        self._waiting: deque[_Job] = deque()
+        self._flying: list[_Job] = []
+        self._by_seq: dict[int, _Job] = {}
+        self._next_seq = 0
+        self._heard_at = 0.0
+        self._boot_id = ""
+        self.on_board: Callable[[str], None] = lambda name: None
+        """Called with the board's name whenever the agent tells it."""
+        self._ask_identity = False
+        self._last_words: tuple[str, ...] = ()
+        self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._quiet: asyncio.TimerHandle | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def state(self) -> LinkState:
+        """The state of the line now."""
+        return self._guard.state
+
+    def start(self) -> None:
+        """Begin to read and send, in tasks of this event loop."""
+        self._tasks = [
+            asyncio.create_task(self._read(), name="link-read"),
+            asyncio.create_task(self._pump(), name="link-pump"),
+        ]
+
+    async def close(self) -> None:
+        """Stop. Requests under way fail; streams end. The line itself stays with its target."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        self._end("the link was closed")
+
+    def console(self) -> Stream[ConsoleText]:
+        """Console text from now on."""
+        return self._console.stream()
+
+    def events(self) -> Stream[LinkEvent]:
+        """What happens to the link and the board from now on."""
+        return self._events.stream()
+
+    async def request(self, message: bytes, *, once: bool = False) -> bytes:
+        """Send a request, return its answer, both with the caller's sequence number.
+
+        `once` is for what must not be done twice: it is never sent again. Raises KsmhostError.
+        """
+        header = parse_header(message)
+        if header is None or not header.is_request:
+            raise ValueError("not an SMP request")
+        if self.state is LinkState.ENDED:
+            raise self._gone()
+        done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        job = _Job(message, header, once, done, time.monotonic())
+        self._waiting.append(job)
+        self._wake.set()
+        try:
+            return with_seq(await done, header.seq)
+        finally:
+            self._forget(job)
+
+    async def console_write(self, data: bytes) -> None:
+        """Type on the console. Whole pieces: nothing lands inside a frame."""
+        try:
+            await self._write(data)
+        except LineClosedError as error:
+            raise self._lost() from error
+
+    def expect_boot(self) -> None:
+        """The board's power was cycled by somebody who knows."""
+        self._guard.expect_boot(time.monotonic())
+        self._wake.set()
+
+    # What comes in
+
+    async def _read(self) -> None:
+        while True:
+            match await self._line.read():
+                case LineDown() as down:
+                    self._on_down(down)
+                case LineUp():
+                    self._decoder.reset()
+                    self._guard.line_up(time.monotonic())
+                case data:
+                    self._on_bytes(data)
+            self._wake.set()
+
+    def _on_bytes(self, data: bytes) -> None:
+        self._heard_at = time.monotonic()
+        self._health.bytes_in += len(data)
+        for item in self._decoder.feed(data):
+            if isinstance(item, Frame):
+                self._on_frame(item.message)
+            else:
+                self._on_text(item)
+        stats = self._decoder.stats
+        self._health.frames_bad = stats.crc_errors + stats.line_errors
+
+    def _on_text(self, text: Text) -> None:
+        now = time.monotonic()
+        self._health.odd_bytes += odd_bytes(text.data)
+        self._console.publish(ConsoleText(time.time(), text.data))
+        if text.data.strip():
+            self._guard.heard_text(now)
+        for told in self._watch.feed(text.data):
+            if isinstance(told, Panic):
+                self._on_panic(told)
+            else:
+                self._guard.boot(told, now)
+        self._watch_for_quiet()
+
+    def _watch_for_quiet(self) -> None:
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = None
+        if self._watch.panicking:
+            loop = asyncio.get_running_loop()
+            self._quiet = loop.call_later(self._timing.quiet_s, self._on_quiet)
+
+    def _on_quiet(self) -> None:
+        panic = self._watch.quiet()
+        if panic is not None:
+            self._on_panic(panic)
+            self._wake.set()
+
+    def _on_panic(self, panic: Panic) -> None:
+        self._last_words = panic.lines
+        self._events.publish(BoardDied(time.time(), panic.lines))
+        self._guard.died(time.monotonic())
+
+    def _on_frame(self, message: bytes) -> None:
+        header = parse_header(message)
+        if header is None:
+            return
+        if header.is_request:
+            self._health.frames_echoed += 1
+            return
+        self._health.frames_in += 1
+        self._watch.alive()
+        identity = (header.group, header.command) == (_GROUP_OWN, _CMD_IDENTITY)
+        self._ask_identity = not identity and (self._ask_identity or not self._guard.may_send)
+        self._guard.heard_frame(time.monotonic())
+        if identity:
+            self._note_identity(message)
+        self._answer(header, message)
+
+    def _answer(self, header: Header, message: bytes) -> None:
+        job = self._by_seq.get(header.seq)
+        if job is None or job.done.done():
+            return
+        asked = job.header
+        if (header.group, header.command) != (asked.group, asked.command):
+            return
+        if header.op != asked.op + 1:
+            return
+        job.done.set_result(message)
+        if (asked.op, asked.group, asked.command) == (2, _GROUP_OS, _CMD_RESET):
+            self._guard.expect_boot(time.monotonic())
+
+    def _note_identity(self, message: bytes) -> None:
+        """Whoever asked: another boot id means a reboot, and the name is of interest too."""
+        try:
+            fields = cbor2.loads(message[HEADER_BYTES:])
+            boot_id, board = str(fields.get("boot_id", "")), str(fields.get("board", ""))
+        except (cbor2.CBORDecodeError, AttributeError, ValueError):
+            return
+        if boot_id and self._boot_id and boot_id != self._boot_id:
+            self._events.publish(BoardRebooted(time.time(), self._boot_id, boot_id))
+        self._boot_id = boot_id or self._boot_id
+        if board:
+            self.on_board(board)
+
+    def _on_down(self, down: LineDown) -> None:
+        now = time.monotonic()
+        self._decoder.reset()
+        self._on_quiet()
+        for job in list(self._flying):
+            self._retry(job, self._lost())
+        if down.final:
+            self._end(down.reason)
+        else:
+            self._guard.line_down(now, down.reason)
+
+    # What goes out
+
+    async def _pump(self) -> None:
+        while True:
+            now = time.monotonic()
+            self._wake.clear()
+            self._expire(now)
+            self._give_up(now)
+            if not await self._send_something(now):
+                await self._sleep(now)
+
+    async def _send_something(self, now: float) -> bool:
+        """Send one job or one probe, whatever may go out; False if nothing may."""
+        probe_at = self._guard.probe_at
+        if probe_at is not None and probe_at <= now:
+            self._guard.probed(now)
+            if not self._guard.may_send:
+                await self._send(_PROBE)
+            return True
+        if not self._guard.may_send:
+            return False
+        if self._ask_identity:
+            self._ask_identity = False
+            await self._send(_PROBE)
+            return True
+        if self._waiting and len(self._flying) < _IN_FLIGHT:
+            await self._send_job(self._waiting.popleft())
+            return True
+        return False
+
+    async def _send_job(self, job: _Job) -> None:
+        if job.done.done():
+            return
+        seq = self._take_seq()
+        job.seqs.append(seq)
+        job.tries += 1
+        self._by_seq[seq] = job
+        self._flying.append(job)
+        job.sent_at = time.monotonic()
+        await self._send(with_seq(job.message, seq))
+        job.sent_at = time.monotonic()
+
+    async def _send(self, message: bytes) -> None:
+        with contextlib.suppress(LineClosedError, TimeoutError):  # the reader, or no answer, tells
+            await asyncio.wait_for(self._write(encode_lines(message)), self._timing.stop_s)
+
+    async def _write(self, data: bytes) -> None:
+        async with self._writing:
+            await self._line.write(data)
+
+    def _take_seq(self) -> int:
+        seq = self._next_seq
+        self._next_seq = (seq + 1) % _PROBE_SEQ
+        return seq
+
+    async def _sleep(self, now: float) -> None:
+        times = [self._due(job) for job in self._flying]
+        times += [job.since + self._guard.patience_s for job in self._waiting]
+        if self._guard.probe_at is not None:
+            times.append(self._guard.probe_at)
+        pause = max(0.001, min(times) - now) if times else None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), pause)
+
+    # What takes too long
+
+    def _due(self, job: _Job) -> float:
+        """When an answer is overdue. While bytes flow it may be behind others, up to a point."""
+        patience = self._timing.answer_s
+        due = max(job.sent_at + patience, self._heard_at + self._timing.quiet_s)
+        return min(due, job.sent_at + 3 * patience)
+
+    def _expire(self, now: float) -> None:
+        for job in [job for job in self._flying if self._due(job) <= now]:
+            self._guard.unanswered(now)
+            self._retry(job, explain(self._where, self._health, self._watch.prompt))
+
+    def _retry(self, job: _Job, error: KsmhostError) -> None:
+        """Put a job back in the queue, or fail it with `error` if that was its last try."""
+        self._flying.remove(job)
+        if job.done.done():
+            return
+        if job.once or job.tries >= self._timing.tries:
+            job.done.set_exception(_maybe_done(error) if job.once else error)
+        else:
+            job.since = time.monotonic()
+            self._waiting.appendleft(job)
+
+    def _give_up(self, now: float) -> None:
+        """Fail what has waited longer than the state is worth waiting for."""
+        for job in [job for job in self._waiting if job.since + self._guard.patience_s <= now]:
+            self._waiting.remove(job)
+            if not job.done.done():
+                job.done.set_exception(self._why_waiting())
+
+    def _forget(self, job: _Job) -> None:
+        for seq in job.seqs:
+            if self._by_seq.get(seq) is job:
+                del self._by_seq[seq]
+        for jobs in (self._flying, self._waiting):
+            if job in jobs:
+                jobs.remove(job)
+        self._wake.set()
+
+    def _why_waiting(self) -> KsmhostError:
+        if self.state in (LinkState.DIED, LinkState.ENDED):
+            return self._gone()
+        if self.state is LinkState.LOST:
+            return self._lost()
+        return explain(self._where, self._health, self._watch.prompt)
+
+    def _lost(self) -> LineLostError:
+        return LineLostError(
+            f"{self._where}: the line is lost.",
+            means="The cable was pulled, or the adapter or its server went away.",
+            todo="Put it back; what runs on the board is not affected.",
+        )
+
+    def _gone(self) -> BoardGoneError:
+        return BoardGoneError(
+            f"{self._where}: the board has died.",
+            means="; ".join(line for line in self._last_words if is_panic(line)),
+            todo="Its last words are on the console. Reset it, or start it again.",
+        )
+
+    def _on_state(self, change: StateChanged) -> None:
+        self._events.publish(change)
+
+    def _end(self, reason: str) -> None:
+        self._guard.ended(time.monotonic(), reason)
+        for job in (*self._waiting, *self._flying):
+            if not job.done.done():
+                job.done.set_exception(self._gone())
+        if self._quiet is not None:
+            self._quiet.cancel()
+        self._events.close()
+        self._console.close()
+
+
+def _maybe_done(error: KsmhostError) -> KsmhostError:
+    """For what is sent only once: no answer does not mean not done."""
+    if isinstance(error, (LineLostError, NoAnswerError)):
+        return type(error)(error.what, means="It may have been done all the same.", todo=error.todo)
+    return error

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A board session with the board's agent, over SMP."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import accumulate
+from typing import Any, TypeVar
+
+import cbor2
+from smp.error import MGMT_ERR
+from smp.exceptions import SMPException
+from smp.header import GroupId
+from smp.message import Request, Response
+from smp.os_management import ResetWriteRequest, ResetWriteResponse
+from smp.settings_management import (
+    SETTINGS_MGMT_ERR,
+    ReadSettingRequest,
+    ReadSettingResponse,
+    WriteSettingRequest,
+    WriteSettingResponse,
+)
+from smp.statistics_management import (
+    STAT_MGMT_ERR,
+    GroupDataRequest,
+    GroupDataResponse,
+    ListOfGroupsRequest,
+    ListOfGroupsResponse,
+)
+
+from ksmhost.link import messages as msg
+from ksmhost.link.channel import Channel
+from ksmhost.link.framing import HEADER_BYTES
+from ksmhost.link.session import (
+    ConsoleText,
+    Identity,
+    LinkEvent,
+    LinkState,
+    NoAnswerError,
+    RefusedError,
+    SampleBatch,
+    SampleRow,
+    SamplingState,
+    StaleSessionError,
+    WorkloadInfo,
+    WorkloadStatus,
+)
+
+Answer = TypeVar("Answer", bound=Response)
+
+_V1_ERRNO = {
+    MGMT_ERR.ENOMEM: errno.ENOMEM,
+    MGMT_ERR.EINVAL: errno.EINVAL,
+    MGMT_ERR.ETIMEOUT: errno.ETIMEDOUT,
+    MGMT_ERR.ENOENT: errno.ENOENT,
+    MGMT_ERR.EMSGSIZE: errno.EMSGSIZE,
+    MGMT_ERR.ENOTSUP: errno.EOPNOTSUPP,
+    MGMT_ERR.EBUSY: errno.EBUSY,
+    MGMT_ERR.EACCESSDENIED: errno.EACCES,
+}
+_GROUP_ERRNO = {
+    (GroupId.STATISTICS_MANAGEMENT, STAT_MGMT_ERR.ERR_INVALID_GROUP): errno.ENOENT,
+    (GroupId.STATISTICS_MANAGEMENT, STAT_MGMT_ERR.ERR_INVALID_STAT_NAME): errno.ENOENT,
+    (GroupId.SETTINGS_MANAGEMENT, SETTINGS_MGMT_ERR.KEY_NOT_FOUND): errno.ENOENT,
+    (GroupId.SETTINGS_MANAGEMENT, SETTINGS_MGMT_ERR.ROOT_KEY_NOT_FOUND): errno.ENOENT,
+}
+"""The codes of stock groups that have an errno; our own group's codes are errnos."""
+
+
+def refusal(body: dict[str, Any]) -> tuple[int, str] | None:
+    """The errno and its words in an answer that is an error (either SMP version), else None."""
+    err = body.get("err")
+    if isinstance(err, dict):
+        group, code = err.get("group", 0), err.get("rc", 0)
+        number = int(code) if group == msg.GROUP else _GROUP_ERRNO.get((group, code), 0)
+        return number, os.strerror(number) if number else f"error {code} of SMP group {group}"
+    code = body.get("rc", 0)
+    if not code:
+        return None
+    number = _V1_ERRNO.get(code, 0)
+    return number, os.strerror(number) if number else f"SMP error {code}"
+
+
+def rows_from_deltas(seq: int, deltas: Iterable[tuple[int, ...]]) -> Iterator[SampleRow]:
+    """Absolute rows from differences, the first of which is to zero."""
+    absolute = accumulate(deltas, lambda row, delta: tuple(map(sum, zip(row, delta, strict=True))))
+    for number, row in enumerate(absolute, seq):
+        yield SampleRow(number, row[0], row[1:])
+
+
+class SmpSession:
+    """`ksmhost.link.session.BoardSession` over an agent."""
+
+    agentless = False
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    @property
+    def state(self) -> LinkState:
+        """The link's state."""
+        return self._channel.state
+
+    @property
+    def where(self) -> str:
+        """Board or port."""
+        return self._channel.where
+
+    async def identity(self) -> Identity:
+        """Ask who is there."""
+        got = await self._ask(msg.IdentityRequest(), msg.IdentityAnswer, "tell who it is")
+        return Identity(
+            agent=got.agent,
+            protocol=got.proto,
+            board=got.board,
+            model=got.model,
+            serial=got.serial,
+            build_id=got.build_id,
+            kernel=got.kernel,
+            engine=got.engine,
+            image=got.image,
+            variant=got.variant,
+            boot_id=got.boot_id,
+            page_size_bytes=got.page_size,
+            cpus=got.cpus,
+            mem_bytes=got.mem_bytes,
+            uptime_ms=got.uptime_ms,
+        )
+
+    async def groups(self) -> tuple[str, ...]:
+        """The counter groups."""
+        got = await self._ask(ListOfGroupsRequest(), ListOfGroupsResponse, "list its counters")
+        return got.stat_list
+
+    async def counters(self, group: str) -> dict[str, int]:
+        """One group's counters."""
+        ask = GroupDataRequest(name=group)
+        return (await self._ask(ask, GroupDataResponse, f"read the counters '{group}'")).fields
+
+    async def knobs(self) -> dict[str, str]:
+        """All knobs."""
+        return (await self._ask(msg.KnobsRead(), msg.KnobsAnswer, "list its knobs")).knobs
+
+    async def knob(self, name: str) -> str:
+        """One knob."""
+        ask = ReadSettingRequest(name=name)
+        got = await self._ask(ask, ReadSettingResponse, f"read the knob '{name}'")
+        return got.val.decode("utf-8", errors="replace").strip()
+
+    async def set_knob(self, name: str, value: str) -> None:
+        """Write a knob."""
+        ask = WriteSettingRequest(name=name, val=value.encode())
+        await self._ask(ask, WriteSettingResponse, f"set {name} to {value}")
+
+    async def sampling(self) -> SamplingState:
+        """The sampling session."""
+        return _sampling(await self._ask(msg.SamplingRead(), msg.SamplingAnswer, "sample"))
+
+    async def sampling_start(self, period_ms: int) -> SamplingState:
+        """A new sampling session."""
+        ask = msg.SamplingWrite(period_ms=period_ms)
+        return _sampling(await self._ask(ask, msg.SamplingAnswer, f"sample every {period_ms} ms"))
+
+    async def sampling_stop(self) -> SamplingState:
+        """No more samples."""
+        ask = msg.SamplingWrite(period_ms=0)
+        return _sampling(await self._ask(ask, msg.SamplingAnswer, "stop sampling"))
+
+    async def samples(self, session: int, seq: int, max_rows: int = 0) -> SampleBatch:
+        """Samples from `seq` on. A stale session may mean a reboot, so identity is asked too."""
+        ask = msg.SamplesRead(session=session, seq=seq, max=max_rows or None)
+        try:
+            got = await self._ask(ask, msg.SamplesAnswer, "hand out samples")
+        except RefusedError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            await self.identity()
+            raise StaleSessionError(error.what, errno=error.errno) from error
+        rows = tuple(rows_from_deltas(got.seq, got.rows))
+        return SampleBatch(got.session, got.seq, got.next, rows)
+
+    async def workloads(self) -> tuple[WorkloadInfo, ...]:
+        """What the image can run."""
+        got = await self._ask(msg.WorkloadsRead(), msg.WorkloadsAnswer, "list its workloads")
+        return tuple(WorkloadInfo(**item.model_dump()) for item in got.workloads)
+
+    async def workload_start(
+        self, name: str, processes: int | None = None, seed: int | None = None
+    ) -> None:
+        """Start a workload; never asked twice, since it would start twice."""
+        ask = msg.WorkloadStart(name=name, processes=processes, seed=seed)
+        await self._ask(ask, msg.WorkloadDone, f"start the workload '{name}'", once=True)
+
+    async def workload_stop(self, name: str | None = None) -> None:
+        """Stop one workload, or all."""
+        ask = msg.WorkloadStop(name=name)
+        await self._ask(ask, msg.WorkloadDone, f"stop the workload '{name or 'all'}'")
+
+    async def workload_status(self, name: str) -> WorkloadStatus:
+        """How a workload does."""
+        ask = msg.WorkloadStatusRead(name=name)
+        got = await self._ask(ask, msg.WorkloadStatusAnswer, f"tell about the workload '{name}'")
+        return WorkloadStatus(
+            name=got.name,
+            running=got.running,
+            started=got.started,
+            exited=got.exited,
+            last_status=got.last_status,
+            uptime_ms=got.uptime_ms,
+            merging_pages=got.merging_pages,
+            profit_bytes=got.profit_bytes,
+        )
+
+    async def reset(self) -> None:
+        """Reset the board."""
+        await self._ask(ResetWriteRequest(), ResetWriteResponse, "reset", once=True)
+
+    async def power_cycle(self) -> None:
+        """Switch the board off and on."""
+        await self._channel.power_cycle()
+
+    def console(self) -> AsyncIterator[ConsoleText]:
+        """Console text from now on."""
+        return self._channel.console()
+
+    def events(self) -> AsyncIterator[LinkEvent]:
+        """Events from now on."""
+        return self._channel.events()
+
+    async def console_write(self, data: bytes) -> None:
+        """Type on the console."""
+        await self._channel.console_write(data)
+
+    async def close(self) -> None:
+        """Let go of the board."""
+        await self._channel.close()
+
+    async def _ask(
+        self, ask: Request, answer: type[Answer], doing: str, *, once: bool = False
+    ) -> Answer:
+        """One request, its typed answer. `doing` completes "The board refused to ..."."""
+        raw = await self._channel.request(ask.BYTES, once=once)
+        try:
+            body = cbor2.loads(raw[HEADER_BYTES:])
+            if not isinstance(body, dict):
+                raise ValueError("not a map")
+            refused = refusal(body)
+            if refused is None:
+                return answer.loads(raw)
+        except (cbor2.CBORDecodeError, SMPException, ValueError, TypeError) as error:
+            raise NoAnswerError(
+                f"{self.where}: the agent's answer cannot be understood.",
+                means=f"It speaks another version of the protocol ({type(error).__name__}).",
+                todo="Use host and image of the same release.",
+            ) from error
+        raise RefusedError(
+            f"The board refused to {doing}: {refused[1]}.", errno=refused[0], todo=""
+        )
+
+
+def _sampling(got: msg.SamplingAnswer) -> SamplingState:
+    return SamplingState(got.session, got.period_ms, got.first, got.next, got.names)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an emulator is to run: a board's build, and how it is to start."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ksmhost.board import Board, Emulator
+from ksmhost.errors import ExitCode, KsmhostError
+from ksmhost.target.fat import extract, list_files
+
+_LOADER = "u-boot.bin"
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The board, where its build is, and how it starts."""
+
+    board: Board
+    build: Path
+    direct: bool = False
+    """Straight into the kernel, past the boot loader."""
+    disk: Path | None = None
+    """A disk that keeps what is written, made from the image when it is not there yet."""
+
+    @property
+    def emulator(self) -> Emulator:
+        """The board's emulator; KsmhostError when it has none."""
+        if self.board.emulator is None:
+            raise KsmhostError(f"The board {self.board.name} has no emulator.", code=ExitCode.USAGE)
+        return self.board.emulator
+
+    @property
+    def loads(self) -> bool:
+        """True if a boot loader runs before the kernel."""
+        return not self.direct and bool(self.emulator.args)
+
+    def arguments(self) -> tuple[str, ...]:
+        """The emulator's arguments for this way of starting, place-holders and all."""
+        if self.loads:
+            return self.emulator.args
+        if not self.emulator.direct_args:
+            raise KsmhostError(
+                f"{self.board.name} has no direct boot.",
+                todo="Leave --direct away: it boots through its boot loader.",
+                code=ExitCode.USAGE,
+            )
+        return self.emulator.direct_args
+
+    def product(self, name: str) -> Path:
+        """A file of the build; KsmhostError (BUILD) when it was not built."""
+        path = self.build / name
+        if not path.is_file():
+            raise KsmhostError(
+                f"{path} is not there.",
+                means=f"The board {self.board.name} is not built (or not for this engine).",
+                todo=f"scons board={self.board.name}",
+                code=ExitCode.BUILD,
+            )
+        return path
+
+
+async def filled_arguments(machine: Machine, folder: Path) -> list[str]:
+    """The emulator's arguments with every place-holder replaced.
+
+    `folder` takes files that have to be copied out of the image.
+    """
+    return [await filled(argument, machine, folder) for argument in machine.arguments()]
+
+
+async def filled(argument: str, machine: Machine, folder: Path) -> str:
+    """One argument with its place-holders replaced. Products are looked up only when used."""
+    for name, value in _VALUES.items():
+        place = f"{{{name}}}"
+        if place in argument:
+            argument = argument.replace(place, await value(machine, folder))
+    return argument
+
+
+async def _disk(machine: Machine, _: Path) -> str:
+    image = machine.product("sdcard.img")
+    if machine.disk is None:
+        return str(image)
+    if not machine.disk.exists():
+        await asyncio.to_thread(shutil.copyfile, image, machine.disk)
+    return str(machine.disk)
+
+
+async def _boot_file(machine: Machine, folder: Path, ending: str, product: str) -> str:
+    """The file as the image holds it; the build's own where the image holds none."""
+    if machine.board.image is not None:
+        image = Path(await _disk(machine, folder))
+        for name in await list_files(image):
+            if name.lower().endswith(ending):
+                return str(await extract(image, name, folder))
+    return str(machine.product(product))
+
+
+async def _loader(machine: Machine, folder: Path) -> str:
+    return await _boot_file(machine, folder, _LOADER, _LOADER)
+
+
+async def _device_tree(machine: Machine, folder: Path) -> str:
+    return await _boot_file(machine, folder, ".dtb", "board.dtb")
+
+
+async def _kernel(machine: Machine, _: Path) -> str:
+    return str(machine.product(machine.board.kernel.target))
+
+
+async def _initramfs(machine: Machine, _: Path) -> str:
+    return str(machine.product("initramfs.cpio"))
+
+
+async def _cmdline(machine: Machine, _: Path) -> str:
+    return machine.board.kernel.cmdline
+
+
+async def _memory(machine: Machine, _: Path) -> str:
+    return str(machine.board.memory_bytes // _MIB)
+
+
+_VALUES: dict[str, Callable[[Machine, Path], Awaitable[str]]] = {
+    "sdcard": _disk,
+    "uboot": _loader,
+    "dtb": _device_tree,
+    "kernel": _kernel,
+    "initramfs": _initramfs,
+    "cmdline": _cmdline,
+    "memory_mib": _memory,
+}
