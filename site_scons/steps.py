@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from SCons.Errors import UserError
 
@@ -27,6 +28,12 @@ _TAIL_LINES = 25
 
 class StepError(UserError):
     """A build step failed for a reason the user can act on."""
+
+
+def stop(message: str) -> NoReturn:
+    """End before anything is built, with one message and SCons's exit code for a wrong call."""
+    sys.stderr.write(f"scons: *** {message}\n")
+    sys.exit(2)
 
 
 def jobs(env) -> int:

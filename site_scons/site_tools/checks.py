@@ -10,37 +10,22 @@ from __future__ import annotations
 
 import glob
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from SCons.Errors import UserError
 from SCons.Script import Action
 
 import debian
-from steps import StepError, quiet_environment, run_logged
+from ksmhost.doctor import TOOLS, Grade, check_tool
+from steps import StepError, quiet_environment, run_logged, stop
 
 _DEBIAN_ARCH = {"arm64": "arm64", "um": "amd64"}
 
-_TOOLS = {
-    "bc": "bc",
-    "bison": "bison",
-    "dpkg-deb": "dpkg",
-    "flex": "flex",
-    "gcc": "gcc",
-    "make": "make",
-    "patch": "patch",
-    "xz": "xz-utils",
-}
-_DISK_TOOLS = {
-    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
-    "dtc": "device-tree-compiler",
-    "mcopy": "mtools",
-    "mkfs.fat": "dosfstools",
-    "xxd": "xxd",
-}
+_FOR_DISKS = frozenset({"aarch64-linux-gnu-gcc", "dtc", "mcopy", "mkfs.fat", "xxd"})
+"""Programs that a board without a disk image builds without."""
+
 _NEEDED_BYTES = 3 << 30
 
 
@@ -102,16 +87,18 @@ def _check_tools(env) -> None:
         return
     problems = [*_missing_tools(env), *_missing_sources(env), *_missing_space(env)]
     if problems:
-        raise UserError("\n".join(problems) + "\n`./bootstrap` installs what is missing.")
+        hint = "\n`./bootstrap` installs what is missing." if "is missing" in str(problems) else ""
+        stop("\n".join(problems) + hint)
 
 
 def _missing_tools(env) -> list[str]:
-    tools = _TOOLS | (_DISK_TOOLS if env["BOARD"].image else {})
-    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
+    checks = [
+        check_tool(tool)
+        for tool in TOOLS
+        if env["BOARD"].image or tool.program not in _FOR_DISKS
+    ]
     return [
-        f"{program} is missing: Debian has it in the package {package}."
-        for program, package in tools.items()
-        if not shutil.which(program, path=path)
+        f"{check.name} is missing: {check.todo}" for check in checks if check.grade is Grade.MISSING
     ]
 
 

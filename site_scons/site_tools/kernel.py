@@ -54,7 +54,24 @@ def _kernel(env):
     if env["KERNEL_PATH"]:
         env.AlwaysBuild(build)
     env.Precious(config, build)
-    return dict(zip(("image", "vmlinux", "release"), build, strict=True)) | {"config": config[0]}
+    image, vmlinux, release = build
+    return {
+        "config": config[0],
+        "image": _beside(env, image, Path(str(image)).name),
+        "vmlinux": _beside(env, vmlinux, "vmlinux"),
+        "release": release,
+    }
+
+
+def _beside(env, node, name: str):
+    """Return the product under its name in the board's build folder: a link, they are large."""
+    return env.Command(env["OUT"].File(name), node, Action(_link, "PRODUCT  $TARGET"))[0]
+
+
+def _link(target, source, env):
+    made = Path(str(target[0]))
+    made.unlink(missing_ok=True)
+    os.link(str(source[0]), made)
 
 
 def _products(arch: str) -> list[str]:
@@ -192,8 +209,6 @@ def _build(target, source, env):
     words = [*_make(env), f"-j{jobs(env)}", env["BOARD"].kernel.target]
     log = env["KERNEL_OUT"] / "build.log"
     run_logged("building the kernel", words, log, _environment(env), count="  CC")
-    for node in target:
-        os.utime(str(node))
 
 
 def _make(env) -> list[str]:

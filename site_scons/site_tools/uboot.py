@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from SCons.Script import Action
+from SCons.Script import Action, Copy
 
 import debian
 import kconfig
@@ -45,7 +45,8 @@ def _uboot(env):
         Action(_build, "U-BOOT  $TARGET"),
     )
     env.Precious(stamp, built)
-    return dict(zip(("bin", "mkimage"), built, strict=True))
+    binary = env.Command(out.File("u-boot.bin"), built[0], Copy("$TARGET", "$SOURCE"))[0]
+    return {"bin": binary, "mkimage": built[1]}
 
 
 def _tree(env) -> Path:
