@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -53,6 +54,28 @@ def quiet_environment(env, **extra: str) -> dict[str, str]:
         "CCACHE_SLOPPINESS": "time_macros",
     }
     return words | extra
+
+
+def compiler_words(env, prefix: str, tree: Path, out: Path) -> list[str]:
+    """Return make's words for a compiler that puts no path of this machine into its products.
+
+    With ccache the mapping is its prefix command (see map-paths); without it, plain flags.
+    """
+    if shutil.which("ccache"):
+        return [f"CC=ccache {prefix}gcc", "HOSTCC=ccache gcc"]
+    maps = path_maps(tree, out)
+    return [f"CC={prefix}gcc", "HOSTCC=gcc", f"KCFLAGS={maps}", f"KAFLAGS={maps}"]
+
+
+def compiler_environment(env, tree: Path, out: Path) -> dict[str, str]:
+    """Return what `map-paths` needs in the environment."""
+    script = Path(str(env["PROJECT"])) / "site_scons/map-paths"
+    return {"CCACHE_PREFIX": str(script), "KSMHOST_PATH_MAPS": path_maps(tree, out)}
+
+
+def path_maps(tree: Path, out: Path) -> str:
+    """Return the compiler's flags that take source tree and build folder out of its output."""
+    return f"-ffile-prefix-map={tree}=. -ffile-prefix-map={Path(out).absolute()}=."
 
 
 def run_logged(

@@ -21,7 +21,17 @@ from pathlib import Path
 from SCons.Script import Action
 
 import kconfig
-from steps import EPOCH, StepError, jobs, locked, quiet_environment, run_logged, stamp_of
+from steps import (
+    EPOCH,
+    StepError,
+    compiler_environment,
+    compiler_words,
+    jobs,
+    locked,
+    quiet_environment,
+    run_logged,
+    stamp_of,
+)
 
 PACKAGE_TARBALL = "/usr/src/linux-source-6.12.tar.xz"
 SERIES = "6.12"
@@ -212,16 +222,10 @@ def _build(target, source, env):
 
 
 def _make(env) -> list[str]:
-    tree, out = source_tree(env), env["KERNEL_OUT"]
-    ccache = "ccache " if shutil.which("ccache") else ""
-    arch = env["BOARD"].arch
+    tree, out, arch = source_tree(env), Path(env["KERNEL_OUT"]).absolute(), env["BOARD"].arch
     prefix = env["CROSS_COMPILE"] if arch == "arm64" else ""
-    maps = f"-ffile-prefix-map={tree}=. -ffile-prefix-map={Path(out).absolute()}=."
-    return [
-        "make", "-C", str(tree), f"O={Path(out).absolute()}", f"ARCH={arch}",
-        f"CROSS_COMPILE={prefix}", f"CC={ccache}{prefix}gcc", f"HOSTCC={ccache}gcc",
-        f"KCFLAGS={maps}", f"KAFLAGS={maps}",
-    ]  # fmt: skip
+    words = ["make", "-C", str(tree), f"O={out}", f"ARCH={arch}", f"CROSS_COMPILE={prefix}"]
+    return words + compiler_words(env, prefix, tree, out)
 
 
 def _environment(env) -> dict[str, str]:
@@ -231,4 +235,5 @@ def _environment(env) -> dict[str, str]:
         KBUILD_BUILD_USER="ksmhost",
         KBUILD_BUILD_HOST="ksmhost",
         KBUILD_BUILD_VERSION="1",
+        **compiler_environment(env, source_tree(env), env["KERNEL_OUT"]),
     )

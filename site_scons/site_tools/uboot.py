@@ -16,7 +16,16 @@ from SCons.Script import Action, Copy
 
 import debian
 import kconfig
-from steps import StepError, jobs, locked, quiet_environment, run_logged, stamp_of
+from steps import (
+    StepError,
+    compiler_environment,
+    compiler_words,
+    jobs,
+    locked,
+    quiet_environment,
+    run_logged,
+    stamp_of,
+)
 
 VERSION = "2025.01"
 
@@ -97,7 +106,8 @@ def _build(target, source, env):
     environment_text = source[2].read() + join_functions(script.read_text())
     (out / "default.env").write_text(environment_text)
     words = [*_make(env, out), f"-j{jobs(env)}", "u-boot.bin", "tools"]
-    run_logged("building U-Boot", words, out / "build.log", quiet_environment(env), count="  CC")
+    environment = quiet_environment(env, **compiler_environment(env, _tree(env), out))
+    run_logged("building U-Boot", words, out / "build.log", environment, count="  CC")
 
 
 def _configure(env, fragment: Path, out: Path) -> None:
@@ -116,13 +126,9 @@ def _configure(env, fragment: Path, out: Path) -> None:
 
 
 def _make(env, out: Path) -> list[str]:
-    ccache = "ccache " if shutil.which("ccache") else ""
-    prefix = env["CROSS_COMPILE"]
-    maps = f"-ffile-prefix-map={_tree(env)}=. -ffile-prefix-map={out}=."
-    return [
-        "make", "-C", str(_tree(env)), f"O={out}", f"CROSS_COMPILE={prefix}",
-        f"CC={ccache}{prefix}gcc", f"HOSTCC={ccache}gcc", f"KCFLAGS={maps}", f"KAFLAGS={maps}",
-    ]  # fmt: skip
+    tree, prefix = _tree(env), env["CROSS_COMPILE"]
+    words = ["make", "-C", str(tree), f"O={out}", f"CROSS_COMPILE={prefix}"]
+    return words + compiler_words(env, prefix, tree, out)
 
 
 # -- the environment ------------------------------------------------------------------------------

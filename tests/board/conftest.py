@@ -21,13 +21,6 @@ from ksmhost.board import Board, find_project, load_board
 from ksmhost.link import BoardSession, LinkState, Timing, Where, open_session
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Which board: --board NAME (emulated unless --port says otherwise)."""
-    group = parser.getgroup("board")
-    group.addoption("--board", default="qemu-virt", help="the board to test (qemu-virt)")
-    group.addoption("--port", default=None, help="a real board's serial port or URL")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark everything here: these tests need a board, and one event loop for its session."""
     here = Path(__file__).parent

@@ -9,9 +9,10 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
 from ksmhost.elf import Footprint, Hole, SizeReport, compare, size_report
 from ksmhost.errors import ExitCode, KsmhostError
-from rich.console import Console
 
 SOURCE = """
 #include "../include/other.h"

@@ -205,7 +205,7 @@ def test_links_between_packages_are_followed(tools: Path, tmp_path: Path) -> Non
 
 def base_packages(root: Path) -> Packages:
     """klibc's two packages, in miniature."""
-    from rootfs import KLIBC_PROGRAMS  # noqa: PLC0415
+    from rootfs import KLIBC_PROGRAMS
 
     names = [*KLIBC_PROGRAMS, "minips"]
     programs: dict[str, bytes | str] = {f"usr/lib/klibc/bin/{n}": b"tool" for n in names}

@@ -9,6 +9,7 @@ import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.workloads import (
     Program,

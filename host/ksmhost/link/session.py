@@ -89,7 +89,7 @@ class Timing:
     """How often a request is sent before `NoAnswerError`."""
     open_s: float = 8.0
     """How long `open_session` waits for a first answer on a port."""
-    boot_s: float = 60.0
+    boot_s: float = 90.0
     """The same for an emulator just started, and for a board seen booting."""
     back_s: float = 30.0
     """How long a request waits for a lost line to come back before `LineLostError`."""
@@ -101,8 +101,9 @@ class Timing:
     """The longest such pause, towards a board that stays silent."""
     boot_hold_s: float = 20.0
     """After a reset nothing is sent until a kernel starts, or all has been quiet for this long."""
-    loader_hold_s: float = 5.0
-    """The same once the boot loader has spoken: its countdown speaks every second."""
+    loader_hold_s: float = 45.0
+    """The same once the boot loader has spoken: it is silent while it reads a slot, which takes
+    half a minute from an emulated SD card."""
     kernel_hold_s: float = 3.0
     """The same once a kernel has started, which usually ends with the agent's first words."""
     quiet_s: float = 0.3

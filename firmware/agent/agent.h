@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The agent as a whole: its parts, and how they are tied together. */
+#ifndef KSMHOST_AGENT_H
+#define KSMHOST_AGENT_H
+
+#include <stdbool.h>
+
+#include "command.h"
+#include "console.h"
+#include "counters.h"
+#include "facts.h"
+#include "kmsg.h"
+#include "knobs.h"
+#include "loop.h"
+#include "out.h"
+#include "sampler.h"
+#include "serial.h"
+#include "smp.h"
+#include "workload.h"
+
+/* How a reset asked for by SMP is done. */
+enum reset_way {
+	RESET_KERNEL, /* by the kernel, at once: our images */
+	RESET_INIT,   /* by asking the system's init to reboot */
+	RESET_EXIT,   /* not at all: the agent ends with EXIT_RESET; for tests and containers */
+};
+
+#define EXIT_USAGE 2
+#define EXIT_NO_TTY 3
+#define EXIT_RESET 4
+
+struct agent_options {
+	const char *tty;
+	unsigned baud;
+	const char *ksm_dir, *proc_dir;
+	const char *workloads, *image; /* files, or NULL */
+	const char *shell;             /* on the console, or NULL */
+	const char *kmsg;              /* /dev/kmsg, or NULL */
+	bool kmsg_from_start;
+	bool shell_group;
+	enum reset_way reset;
+};
+
+struct agent {
+	const struct agent_options *options;
+	struct loop loop;
+	struct out out;
+	struct serial serial;
+	struct smp smp;
+	struct facts facts;
+	struct counters counters;
+	struct sampler sampler;
+	struct knobs knobs;
+	struct workloads workloads;
+	struct console console;
+	struct kmsg kmsg;
+	struct command command;
+	struct smp_request command_request;
+	struct loop_source signals;
+	struct loop_timer reset_timer;
+	int64_t reset_asked_ms;
+	bool reset_forced;
+	int exit_code;
+};
+
+/* All but the line, which the fuzzer does without: find counters and knobs, load tables. */
+int agent_prepare(struct agent *agent, const struct agent_options *options);
+
+/* Run until told to end. Returns the exit code. */
+int agent_run(struct agent *agent, const struct agent_options *options);
+
+/* Reset the board as soon as the answer to whoever asked is out. */
+void agent_reset(struct agent *agent, bool force);
+
+/* Handlers that live apart from their group's table. */
+int grp_sampling(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
+int grp_samples(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
+void grp_shell_done(struct agent *agent, const char *output, size_t len, int exit_code);
+
+#endif

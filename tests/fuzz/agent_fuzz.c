@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fuzzer of what the agent does with bytes it did not make: frames, messages, tables, log records.
+ *
+ * LLVMFuzzerTestOneInput is what libFuzzer wants. Without libFuzzer (the default: gcc has none) the
+ * driver below mutates valid messages for a set time: agent-fuzz SECONDS [SEED]. A finding is a
+ * sanitizer's report or a failed check; the input is left in agent-fuzz.input.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "clock.h"
+#include "codec_decode.h"
+#include "pick.h"
+#include "text.h"
+
+#define INPUT_MAX 6000
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct agent agent;
+static struct frame_decoder answers;
+static char ksm_dir[] = "/tmp/agent-fuzz-XXXXXX";
+
+static void check(bool good, const char *what)
+{
+	if (good)
+		return;
+	fprintf(stderr, "agent-fuzz: check failed: %s\n", what);
+	abort();
+}
+
+static void write_file(const char *name, const char *text, mode_t mode)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", ksm_dir, name);
+	int fd = open(path, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, mode);
+
+	check(fd >= 0 && write(fd, text, strlen(text)) > 0, "temporary directory");
+	close(fd);
+}
+
+static void add_workload(const char *name, bool synthetic)
+{
+	struct workload *w = &agent.workloads.table[agent.workloads.count++];
+
+	w->name = name;
+	w->about = "about";
+	w->synthetic = synthetic;
+	w->processes = WORKLOAD_PROCESSES_MAX + 1; /* never starts: too many */
+	w->argv[0] = (char *)(uintptr_t)"/nonexistent";
+}
+
+static void start(void)
+{
+	static const struct agent_options options = {
+		.tty = "", .ksm_dir = ksm_dir, .proc_dir = "/proc", .reset = RESET_EXIT
+	};
+
+	check(mkdtemp(ksm_dir) != NULL, "temporary directory");
+	write_file("run", "0\n", 0644);
+	write_file("pages_to_scan", "100\n", 0644);
+	write_file("pages_shared", "17\n", 0444);
+	write_file("general_profit", "-9223372036854775808\n", 0444);
+	check(agent_prepare(&agent, &options) == 0, "agent_prepare");
+	add_workload("one", true);
+	add_workload("two", false);
+	frame_decoder_init(&agent.serial.decoder);
+	frame_decoder_init(&answers);
+	for (size_t i = 0; i < SAMPLER_CELLS; i++)
+		agent.sampler.ring[i] = (int64_t)((uint64_t)i * i * i * 0x9e3779b97f4a7c15u) >>
+					(i % 64);
+}
+
+static void take_text(void *ctx, const uint8_t *bytes, size_t len)
+{
+	(void)ctx;
+	if (len <= OUT_TEXT_MAX)
+		out_text(&agent.out, bytes, len); /* as an echo would send it back */
+}
+
+static void take_message(void *ctx, const uint8_t *message, size_t len)
+{
+	(void)ctx;
+	smp_receive(&agent, message, len);
+}
+
+static void no_text(void *ctx, const uint8_t *bytes, size_t len)
+{
+	(void)ctx;
+	(void)bytes;
+	check(len == 0, "an answer is all frame");
+}
+
+static void take_answer(void *ctx, const uint8_t *message, size_t len)
+{
+	(void)ctx;
+	check(len >= SMP_HEADER_SIZE && (message[0] & 1) == 1, "an answer is one");
+	check((size_t)(message[2] << 8 | message[3]) == len - SMP_HEADER_SIZE, "its length");
+	check(message[8] >> 5 == 5, "its body is a map");
+}
+
+/* Whatever came in, what goes out is well-formed. */
+static void drain(void)
+{
+	static const struct frame_sink sink = { no_text, take_answer, NULL };
+	const uint8_t *bytes;
+	size_t len;
+
+	while ((len = out_next(&agent.out, true, &bytes))) {
+		if (agent.out.current_is_frame)
+			frame_decode(&answers, bytes, len, &sink);
+		else
+			for (size_t i = 0; i < len; i++)
+				check(bytes[i] != 6 && bytes[i] != 4, "text starts no frame");
+		out_sent(&agent.out, len);
+	}
+	check(answers.crc_errors == 0 && answers.line_errors == 0, "answers are whole");
+}
+
+static void feed(const uint8_t *bytes, size_t len)
+{
+	static const struct frame_sink sink = { take_text, take_message, NULL };
+
+	for (size_t at = 0; at < len;) {
+		size_t n = 1 + bytes[at] % 200u; /* any split */
+
+		if (n > len - at)
+			n = len - at;
+		frame_decode(&agent.serial.decoder, bytes + at, n, &sink);
+		at += n;
+		drain();
+	}
+}
+
+static void feed_message(const uint8_t *message, size_t len)
+{
+	static uint8_t raw[FRAME_HEADROOM + FRAME_MESSAGE_MAX + FRAME_TAILROOM];
+	static uint8_t wire[FRAME_WIRE_MAX];
+
+	if (len > FRAME_MESSAGE_MAX)
+		len = FRAME_MESSAGE_MAX;
+	memcpy(raw + FRAME_HEADROOM, message, len);
+	feed(wire, frame_encode(raw, len, wire));
+}
+
+static void parse_files(const uint8_t *data, size_t len)
+{
+	static struct workload_table table;
+	static struct image_info image;
+	static char record[INPUT_MAX + 1], line[1024];
+	static uint8_t picked[INPUT_MAX + 1];
+	uint64_t seq;
+	size_t n;
+
+	cbor_decode_workload_table(data, len, &table, NULL);
+	cbor_decode_image_info(data, len, &image, NULL);
+	memcpy(record, data, len);
+	record[len] = '\0';
+	n = kmsg_format(record, len, line, sizeof(line), &seq);
+	check(n < sizeof(line), "a line fits");
+	if (pick(data, len, "name val max a", picked, &n))
+		check(n <= len + 1, "picking adds nothing");
+	text_make_utf8(record, len);
+	check(text_is_utf8((uint8_t *)record, len), "UTF-8 made is UTF-8");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static bool started;
+
+	if (!started)
+		start();
+	started = true;
+	if (size == 0 || size > INPUT_MAX)
+		return 0;
+	frame_decoder_idle(&agent.serial.decoder);
+	agent.sampler.session = 1; /* a ring that has wrapped, with numbers of all sizes */
+	agent.sampler.next = SAMPLER_CELLS / 8;
+	if (data[0] % 4 == 0)
+		feed(data + 1, size - 1);
+	else if (data[0] % 4 == 1)
+		parse_files(data + 1, size - 1);
+	else
+		feed_message(data + 1, size - 1);
+	return 0;
+}
+
+#ifndef LIBFUZZER
+
+struct seed {
+	const char *bytes;
+	size_t size;
+};
+
+#define SEED(text) { text, sizeof(text) - 1 } /* they hold NULs */
+
+/* What LLVMFuzzerTestOneInput takes: a kind, and of most the header and body of a request. */
+static const struct seed seeds[] = {
+	SEED("\2\x0a\0\0\4\0\0\7\0\xa1\x61\x64\x60"), /* echo "" */
+	SEED("\2\x0a\0\0\x0a\0\0\7\0\xa1\x61\x64\x66hello!"),
+	SEED("\2\x08\0\0\0\0\0\7\6"), /* parameters, no body */
+	SEED("\2\x08\0\0\x0a\0\0\7\7\xa1\x66""format\x61""a"),
+	SEED("\2\x08\0\0\1\0\2\7\1\xa0"), /* list of statistics */
+	SEED("\2\x08\0\0\x0a\0\2\7\0\xa1\x64name\x63ksm"),
+	SEED("\2\x08\0\0\x0a\0\3\7\0\xa1\x64name\x63run"),
+	SEED("\2\x0a\0\0\x10\0\3\7\0\xa2\x63val\x41" "1\x64name\x63run"),
+	SEED("\2\x0a\0\0\x08\0\x09\7\0\xa1\x64""argv\x81\x60"),
+	SEED("\2\x08\0\0\1\0\x40\7\0\xa0"), /* identity */
+	SEED("\2\x08\0\0\1\0\x40\7\1\xa0"),
+	SEED("\2\x0a\0\0\x0e\0\x40\7\1\xa1\x69period_ms\x19\x03\xe8"),
+	SEED("\2\x08\0\0\x11\0\x40\7\2\xa2\x63seq\x19\x3f\x00\x67session\x01"),
+	SEED("\2\x08\0\0\x14\0\x40\7\2\xa3\x63max\x05\x63seq\x00\x67session\x01"),
+	SEED("\2\x08\0\0\1\0\x40\7\3\xa0"),
+	SEED("\2\x0a\0\0\x16\0\x40\7\4\xa2\x64name\x63one\x69processes\x18\xff"),
+	SEED("\2\x0a\0\0\x0a\0\x40\7\5\xa1\x64name\x63one"),
+	SEED("\2\x08\0\0\x0a\0\x40\7\6\xa1\x64name\x63two"),
+	SEED("\2\x08\0\0\1\0\x40\7\7\xa0"),
+	SEED("\0\x06\x09" "AAoICAABAAAHBqDh\n\x04\x14" "AAAA\nls -l\r\n\x06\x09"),
+	SEED("\1" "6,1234,5678901,-;usb 1-1: new device\n SUBSYSTEM=usb\n"),
+	SEED("\1\x81\xa6\x64name\x61n\x65""about\x61""a\x64kind\x67program\x69processes\x01\x64seed\x01"),
+};
+
+static uint64_t random_state;
+
+static uint64_t random_next(void)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return random_state;
+}
+
+static size_t random_below(size_t n)
+{
+	return (size_t)(random_next() % n);
+}
+
+static size_t insert_bytes(uint8_t *data, size_t size)
+{
+	size_t at = random_below(size + 1), n = 1 + random_below(random_below(16) ? 8 : 900);
+
+	if (size + n > INPUT_MAX)
+		return size;
+	memmove(data + at + n, data + at, size - at);
+	memset(data + at, (int)random_below(256), n);
+	return size + n;
+}
+
+static size_t remove_bytes(uint8_t *data, size_t size)
+{
+	size_t at = random_below(size), n = 1 + random_below(size - at);
+
+	memmove(data + at, data + at + n, size - at - n);
+	return size - n;
+}
+
+static size_t mutate(uint8_t *data, size_t size)
+{
+	static const uint8_t telling[] = { 0, 0xff, 0x7f, 0x80, 0x18, 0x1b, 0x3b, 0x5f, 0x7b,
+					   0x9b, 0xbf, 0xbb, 0xa0, 0xc0, 6, 9, 4, 0x14, '\n' };
+
+	if (size == 0)
+		return insert_bytes(data, size);
+	size_t at = random_below(size);
+
+	switch (random_below(6)) {
+	case 0:
+		data[at] ^= (uint8_t)(1u << random_below(8));
+		return size;
+	case 1:
+		data[at] = telling[random_below(sizeof(telling))];
+		return size;
+	case 2:
+		data[at] = (uint8_t)random_next();
+		return size;
+	case 3:
+		return insert_bytes(data, size);
+	case 4:
+		return remove_bytes(data, size);
+	default: /* a header that fits, so that the body is looked at */
+		if (size > 9) {
+			data[3] = (uint8_t)((size - 9) >> 8);
+			data[4] = (uint8_t)(size - 9);
+		}
+		return size;
+	}
+}
+
+static void keep_input(const uint8_t *data, size_t size)
+{
+	int fd = open("agent-fuzz.input", O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0644);
+
+	if (fd >= 0 && write(fd, data, size) < 0)
+		perror("agent-fuzz.input");
+	close(fd);
+}
+
+static void remove_temporary(void)
+{
+	static const char *const names[] = { "run", "pages_to_scan", "pages_shared",
+					     "general_profit" };
+	char path[128];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", ksm_dir, names[i]);
+		unlink(path);
+	}
+	rmdir(ksm_dir);
+}
+
+static uint8_t input[INPUT_MAX];
+static size_t input_size;
+
+void __asan_on_error(void);
+void __asan_on_error(void)
+{
+	keep_input(input, input_size);
+}
+
+int main(int argc, char **argv)
+{
+	int64_t end_ms = now_ms() + 1000 * (argc > 1 ? strtol(argv[1], NULL, 10) : 10);
+	uint64_t runs = 0;
+
+	random_state = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)now_us();
+	printf("seed %llu\n", (unsigned long long)random_state);
+	fflush(stdout);
+	random_state = random_state * 0x9e3779b97f4a7c15u | 1;
+	while (now_ms() < end_ms) {
+		const struct seed *seed = &seeds[random_below(sizeof(seeds) / sizeof(seeds[0]))];
+
+		input_size = seed->size;
+		memcpy(input, seed->bytes, input_size);
+		for (size_t n = runs < 100 ? 0 : random_below(8); n; n--)
+			input_size = mutate(input, input_size);
+		LLVMFuzzerTestOneInput(input, input_size);
+		runs++;
+	}
+	printf("%llu runs, %llu messages, %llu answers, %llu CRC errors, %llu line errors\n",
+	       (unsigned long long)runs, (unsigned long long)agent.serial.decoder.messages,
+	       (unsigned long long)answers.messages,
+	       (unsigned long long)agent.serial.decoder.crc_errors,
+	       (unsigned long long)agent.serial.decoder.line_errors);
+	remove_temporary();
+	return 0;
+}
+
+#endif

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sampling: the ring, reading by number, differences that add up, losses that show."""
+
+from __future__ import annotations
+
+import time
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent_peer import COUNTERS, AgentSetup, running_agent
+from agent_wire import Wire
+
+ESTALE, ERANGE = 116, 34
+RING_CELLS = 131072  # SAMPLER_CELLS of the agent
+REAL_KSM = Path("/sys/kernel/mm/ksm")
+
+
+def error(code: int) -> dict[str, Any]:
+    return {"err": {"group": 64, "rc": code}}
+
+
+def absolute(rows: list[list[int]]) -> list[list[int]]:
+    """Rows as values: each is the sum of the differences up to it."""
+    return list(accumulate(rows, lambda a, b: [x + y for x, y in zip(a, b, strict=True)]))
+
+
+def read_all(wire: Wire, session: int, seq: int = 0, *, to: int) -> list[list[int]]:
+    """Every sample up to one, batch by batch; none may be missing."""
+    values: list[list[int]] = []
+    while seq < to:
+        batch = wire.read(64, 2, session=session, seq=seq)
+        assert batch["seq"] == seq
+        values += absolute(batch["rows"])
+        seq += len(batch["rows"])
+    return values
+
+
+def test_samples_carry_the_counters_and_the_time(tmp_path: Path) -> None:
+    with running_agent(tmp_path) as peer, Wire(peer.port) as wire:
+        start = wire.write(64, 1, period_ms=20)
+        assert start["period_ms"] == 20 and start["first"] == 0 and start["next"] == 0
+        time.sleep(0.25)
+        (peer.ksm_dir / "pages_sharing").write_text("1000000\n")
+        time.sleep(0.25)
+        state = wire.read(64, 1)
+        values = read_all(wire, start["session"], to=state["next"])
+    column = {name: index + 1 for index, name in enumerate(start["names"])}
+    for name, value in COUNTERS.items():
+        assert values[0][column[f"ksm.{name}"]] == value
+    assert values[-1][column["ksm.pages_sharing"]] == 1000000
+    times_us = [row[0] for row in values]
+    periods_us = [b - a for a, b in pairwise(times_us)]
+    assert len(periods_us) >= 18 and 15000 < sum(periods_us) / len(periods_us) < 30000
+
+
+def test_at_most_as_many_rows_as_asked_for(tmp_path: Path) -> None:
+    with running_agent(tmp_path) as peer, Wire(peer.port) as wire:
+        session = wire.write(64, 1, period_ms=5)["session"]
+        time.sleep(0.3)
+        batch = wire.read(64, 2, session=session, seq=3, max=2)
+        assert batch["seq"] == 3 and len(batch["rows"]) == 2 and batch["next"] > 5
+        beyond = wire.read(64, 2, session=session, seq=10**9)
+        assert beyond["rows"] == [] and beyond["seq"] == beyond["next"]
+
+
+def test_a_batch_fills_the_buffer_and_no_more(tmp_path: Path) -> None:
+    with running_agent(tmp_path) as peer, Wire(peer.port) as wire:
+        session = wire.write(64, 1, period_ms=5)["session"]
+        time.sleep(1.2)
+        batch = wire.read(64, 2, session=session, seq=0)
+        assert 20 <= len(batch["rows"]) < batch["next"]
+
+
+def test_sessions(tmp_path: Path) -> None:
+    with running_agent(tmp_path) as peer, Wire(peer.port) as wire:
+        assert wire.read(64, 2, session=0, seq=0) == error(ESTALE)
+        one = wire.write(64, 1, period_ms=10)["session"]
+        two = wire.write(64, 1, period_ms=10)["session"]
+        assert one != two
+        assert wire.read(64, 2, session=one, seq=0) == error(ESTALE)
+        time.sleep(0.1)
+        stopped = wire.write(64, 1, period_ms=0)
+        assert stopped["session"] == two and stopped["period_ms"] == 0 and stopped["next"] > 0
+        assert len(wire.read(64, 2, session=two, seq=0)["rows"]) == stopped["next"]
+        for bad in (1, 4, 60001, 2**40):
+            assert wire.write(64, 1, period_ms=bad) == error(ERANGE)
+
+
+@pytest.mark.long
+def test_what_the_ring_lost_shows_in_the_number(tmp_path: Path) -> None:
+    with running_agent(tmp_path) as peer, Wire(peer.port) as wire:
+        start = wire.write(64, 1, period_ms=5)
+        capacity = RING_CELLS // (len(start["names"]) + 1)
+        time.sleep(capacity * 0.005 + 1.5)
+        state = wire.read(64, 1)
+        assert state["first"] == pytest.approx(state["next"] - capacity, abs=5)
+        batch = wire.read(64, 2, session=start["session"], seq=0)
+        assert batch["seq"] >= state["first"] > 0 and batch["rows"]
+
+
+def test_fifty_a_second_lose_nothing_and_cost_little(tmp_path: Path) -> None:
+    with running_agent(tmp_path) as peer, Wire(peer.port) as wire:
+        before = wire.read(2, 0, name="board")["fields"]
+        session = wire.write(64, 1, period_ms=20)["session"]
+        seq, until = 0, time.monotonic() + 3
+        while time.monotonic() < until:
+            time.sleep(0.2)
+            batch = wire.read(64, 2, session=session, seq=seq)
+            assert batch["seq"] == seq
+            seq += len(batch["rows"])
+        after = wire.read(2, 0, name="board")["fields"]
+        assert seq >= 140
+        cpu_ms = after["agent_cpu_ms"] - before["agent_cpu_ms"]
+        share = cpu_ms / (after["uptime_ms"] - before["uptime_ms"])
+        assert share < 0.10, "of one CPU, and this is the build with sanitizers"
+
+
+@pytest.mark.skipif(not (REAL_KSM / "run").exists(), reason="this kernel has no KSM")
+def test_the_kernels_own_refusal(tmp_path: Path) -> None:
+    """max_page_sharing below 2 is refused by every kernel; nothing is changed."""
+    with (
+        running_agent(tmp_path, AgentSetup(ksm_dir=REAL_KSM)) as peer,
+        Wire(peer.port) as wire,
+    ):
+        expected = 22 if (REAL_KSM / "run").stat().st_uid == 0 else 13
+        assert wire.write(3, 0, name="max_page_sharing", val=b"1") == error(expected)
+        assert wire.write(3, 0, name="sleep_millisecs", val=b"no number") == error(expected)
+        assert "pages_to_scan" in wire.read(64, 7)["knobs"]
+        assert "general_profit" in wire.read(2, 0, name="ksm")["fields"]

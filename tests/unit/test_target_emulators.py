@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Emulated targets: a real QEMU with a few instructions of firmware that echo on its PL011."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ksmhost.board import Board, Emulator, Kernel, Uart
+from ksmhost.errors import ExitCode, KsmhostError
+from ksmhost.link import Timing
+from ksmhost.target import Line, LineDown, Machine, QemuTarget
+from ksmhost.target.fat import extract, fat_offset, list_files
+from ksmhost.target.machine import filled_arguments
+from ksmhost.target.qemu import check_version, version_of
+
+QEMU = "qemu-system-aarch64"
+MIB = 1024 * 1024
+
+ECHO = struct.pack(
+    "<8I",
+    0xD2A12001,  # mov x1, #0x9000000: the PL011 of QEMU virt
+    0x52800D00,  # mov w0, #'h'
+    0xB9000020,  # str w0, [x1]
+    0xB9401822,  # wait: ldr w2, [x1, #0x18]: its flags
+    0x3727FFE2,  # tbnz w2, #4, wait: nothing received
+    0xB9400020,  # ldr w0, [x1]
+    0xB9000020,  # str w0, [x1]
+    0x17FFFFFC,  # b wait
+)
+
+needs_qemu = pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"no {QEMU}")
+needs_mtools = pytest.mark.skipif(shutil.which("mformat") is None, reason="no mtools")
+
+
+def machine(folder: Path, *args: str, disk: Path | None = None, version: str = "7.2") -> Machine:
+    """A board whose boot loader is the echo program."""
+    (folder / "u-boot.bin").write_bytes(ECHO)
+    emulator = Emulator(
+        kind="qemu",
+        program=QEMU,
+        package="qemu-system-arm",
+        min_version=version,
+        args=("-M", "virt", "-cpu", "cortex-a53", "-m", "64", "-bios", "{uboot}", *args),
+        direct_args=(),
+    )
+    board = Board(
+        name="echo",
+        description="",
+        arch="arm64",
+        model="",
+        memory_bytes=64 * MIB,
+        uart=Uart("ttyAMA0", 115200, 115200),
+        kernel=Kernel("Image", (), "quiet"),
+        project=folder,
+        emulator=emulator,
+    )
+    return Machine(board, folder, disk=disk)
+
+
+async def read_until(line: Line, wanted: bytes) -> bytes:
+    seen = b""
+    async with asyncio.timeout(10):
+        while wanted not in seen:
+            got = await line.read()
+            assert isinstance(got, bytes), got
+            seen += got
+    return seen
+
+
+@needs_qemu
+async def test_the_uart_echoes_and_a_power_cycle_starts_anew(tmp_path: Path) -> None:
+    target = QemuTarget(machine(tmp_path), Timing())
+    line = await target.start()
+    try:
+        await read_until(line, b"h")
+        sent = bytes(range(32, 127)) * 8 + b"\n"
+        writing = asyncio.create_task(line.write(sent))
+        assert await read_until(line, b"\n") == sent
+        await writing
+        await target.power_cycle()
+        await read_until(line, b"h")
+    finally:
+        await target.stop()
+    assert not _children_of(os.getpid())
+
+
+@needs_qemu
+async def test_an_emulator_that_is_killed_ends_the_line(tmp_path: Path) -> None:
+    target = QemuTarget(machine(tmp_path), Timing())
+    line = await target.start()
+    try:
+        await read_until(line, b"h")
+        for pid in _children_of(os.getpid()):
+            os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(5):
+            end = await line.read()
+        assert isinstance(end, LineDown) and end.final
+    finally:
+        await target.stop()
+
+
+@needs_qemu
+async def test_the_emulator_dies_with_its_owner(tmp_path: Path) -> None:
+    (tmp_path / "u-boot.bin").write_bytes(ECHO)
+    script = (
+        "import asyncio, pathlib, sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_target_emulators import *\n"
+        "async def main():\n"
+        f"    target = QemuTarget(machine(pathlib.Path({str(tmp_path)!r})), Timing())\n"
+        "    await target.start()\n"
+        "    print('up', flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    assert await asyncio.wait_for(owner.stdout.readline(), 10) == b"up\n"
+    emulators = _children_of(owner.pid)
+    assert emulators
+    owner.kill()
+    await owner.wait()
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{pid}/exe").exists() for pid in emulators):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+def _children_of(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@needs_qemu
+async def test_what_qemu_says_of_wrong_arguments_is_passed_on(tmp_path: Path) -> None:
+    target = QemuTarget(machine(tmp_path, "-device", "no-such-thing"), Timing())
+    with pytest.raises(KsmhostError, match="no-such-thing") as failed:
+        await target.start()
+    assert failed.value.code is ExitCode.BOARD_DIED
+    assert not _children_of(os.getpid())
+
+
+@needs_qemu
+async def test_too_old_and_missing_emulators_are_told(tmp_path: Path) -> None:
+    with pytest.raises(KsmhostError, match="too old") as old:
+        await check_version(machine(tmp_path, version="99.0").emulator)
+    assert old.value.code is ExitCode.MISSING_TOOL and "qemu-system-arm" in old.value.todo
+    with pytest.raises(KsmhostError, match="is missing") as missing:
+        await check_version(replace(machine(tmp_path).emulator, program="qemu-system-nothing"))
+    assert missing.value.code is ExitCode.MISSING_TOOL
+
+
+def test_versions() -> None:
+    assert version_of("QEMU emulator version 10.0.8 (Debian 1:10.0.8)") == (10, 0, 8)
+    assert (7, 2, 22) < (9, 0) <= version_of("version 9.0")
+    assert version_of("no such thing") == ()
+
+
+async def test_an_unbuilt_board_is_told(tmp_path: Path) -> None:
+    unbuilt = machine(tmp_path, "-kernel", "{kernel}")
+    with pytest.raises(KsmhostError, match="not there") as missing:
+        await filled_arguments(unbuilt, tmp_path)
+    assert missing.value.code is ExitCode.BUILD and "scons board=echo" in missing.value.todo
+
+
+async def test_a_disk_of_its_own_is_made_once_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "sdcard.img").write_bytes(b"built")
+    disk = tmp_path / "mine.img"
+    kept = machine(tmp_path, "{sdcard}", disk=disk)
+    assert (await filled_arguments(kept, tmp_path))[-1] == str(disk)
+    assert disk.read_bytes() == b"built"
+    disk.write_bytes(b"changed")
+    await filled_arguments(kept, tmp_path)
+    assert disk.read_bytes() == b"changed"
+    assert (await filled_arguments(machine(tmp_path, "{sdcard}"), tmp_path))[-1] == str(
+        tmp_path / "sdcard.img"
+    )
+
+
+def make_image(path: Path, kind: int = 0x0C) -> None:
+    """A disk with an MBR whose second entry is a FAT partition at 1 MiB."""
+    mbr = bytearray(512)
+    struct.pack_into("<B3xB3xII", mbr, 446, 0, 0x83, 34, 100)
+    struct.pack_into("<B3xB3xII", mbr, 462, 0, kind, 2048, 14336)
+    mbr[510:] = b"\x55\xaa"
+    path.write_bytes(bytes(mbr) + bytes(8 * MIB - 512))
+
+
+@needs_mtools
+async def test_boot_files_come_out_of_the_image(tmp_path: Path) -> None:
+    image = tmp_path / "sdcard.img"
+    make_image(image)
+    at = f"{image}@@{MIB}"
+    (tmp_path / "u-boot.bin").write_bytes(b"loader")
+    subprocess.run(["mformat", "-i", at, "-T", "14336", "::"], check=True)
+    subprocess.run(["mcopy", "-i", at, tmp_path / "u-boot.bin", "::u-boot.bin"], check=True)
+    assert fat_offset(image) == MIB
+    assert await list_files(image) == ["u-boot.bin"]
+    into = tmp_path / "into"
+    into.mkdir()
+    assert (await extract(image, "u-boot.bin", into)).read_bytes() == b"loader"
+    with pytest.raises(KsmhostError):
+        await extract(image, "nothing.dtb", into)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", bytes(512), bytes(510) + b"\x55\xaa"])
+def test_broken_images_are_told(tmp_path: Path, content: bytes) -> None:
+    image = tmp_path / "sdcard.img"
+    image.write_bytes(content)
+    with pytest.raises(KsmhostError, match="no usable board image"):
+        fat_offset(image)
