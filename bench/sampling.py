@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What sampling costs: all counters 50 times a second over the board's line.
+
+    python bench/sampling.py [--board qemu-virt] [--period-ms 20] [--seconds 30]
+
+Prints how many samples were lost, the bytes they took on the wire against what the line carries at
+the board's baud rate, and the agent's share of the board's CPU time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from ksmhost.board import find_project, load_board
+from ksmhost.link import BoardSession, Timing, Where, open_session
+from ksmhost.sample import Gap, Sample, stream
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What `seconds` of sampling took, all of it counted on the board."""
+
+    samples: int
+    lost: int
+    seconds: float
+    agent_cpu_ms: int
+    cores: int
+    bytes_per_s: float
+
+
+async def measure(session: BoardSession, period_ms: int, seconds: float) -> Cost:
+    """Sample for a while and compare the board's counters before and after."""
+    cores = (await session.identity()).cpus
+    before = await session.counters("board"), await session.counters("link")
+    numbers: list[int] = []
+    lost, first_s, last_s = 0, None, 0.0
+    async with aclosing(stream(session, period_ms)) as items:
+        async for item in items:
+            if isinstance(item, Gap):
+                lost += item.missed or 0
+            if isinstance(item, Sample):
+                first_s = item.time_s if first_s is None else first_s
+                last_s = item.time_s
+                numbers.append(item.seq)
+                if last_s - first_s >= seconds:
+                    break
+    after = await session.counters("board"), await session.counters("link")
+    elapsed_s = (after[0]["uptime_ms"] - before[0]["uptime_ms"]) / 1000
+    sent = after[1]["bytes_out"] - before[1]["bytes_out"]
+    return Cost(
+        samples=len(numbers),
+        lost=lost + (numbers[-1] - numbers[0] + 1 - len(numbers)),
+        seconds=elapsed_s,
+        agent_cpu_ms=after[0]["agent_cpu_ms"] - before[0]["agent_cpu_ms"],
+        cores=cores,
+        bytes_per_s=sent / elapsed_s,
+    )
+
+
+async def run(board: str, port: str | None, period_ms: int, seconds: float) -> None:
+    """Measure one board and print the figures."""
+    where = Where(board=board, port=port, emulate=port is None)
+    session = await open_session(where, Timing())
+    try:
+        cost = await measure(session, period_ms, seconds)
+    finally:
+        await session.close()
+    baud = load_board(board, find_project()).uart.baud
+    share = cost.agent_cpu_ms / 10 / cost.seconds / cost.cores
+    print(f"{board}: {cost.samples} samples in {cost.seconds:.1f} s, {cost.lost} lost")
+    print(
+        f"  line: {cost.bytes_per_s:.0f} bytes/s, "
+        f"{cost.bytes_per_s / (baud / 10) * 100:.0f} % of what {baud} baud carry"
+    )
+    print(f"  agent: {share:.2f} % of the board's CPU time ({cost.cores} cores)")
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--board", default="qemu-virt")
+    parser.add_argument("--port")
+    parser.add_argument("--period-ms", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    given = parser.parse_args()
+    asyncio.run(run(given.board, given.port, given.period_ms, given.seconds))
+
+
+if __name__ == "__main__":
+    main()
