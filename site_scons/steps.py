@@ -56,15 +56,15 @@ def quiet_environment(env, **extra: str) -> dict[str, str]:
     return words | extra
 
 
-def compiler_words(env, prefix: str, tree: Path, out: Path) -> list[str]:
+def compiler_words(prefix: str, tree: Path, out: Path, flags: str = "") -> list[str]:
     """Return make's words for a compiler that puts no path of this machine into its products.
 
     With ccache the mapping is its prefix command (see map-paths); without it, plain flags.
     """
     if shutil.which("ccache"):
-        return [f"CC=ccache {prefix}gcc", "HOSTCC=ccache gcc"]
+        return [f"CC=ccache {prefix}gcc", "HOSTCC=ccache gcc", f"KCFLAGS={flags}"]
     maps = path_maps(tree, out)
-    return [f"CC={prefix}gcc", "HOSTCC=gcc", f"KCFLAGS={maps}", f"KAFLAGS={maps}"]
+    return [f"CC={prefix}gcc", "HOSTCC=gcc", f"KCFLAGS={flags} {maps}", f"KAFLAGS={maps}"]
 
 
 def compiler_environment(env, tree: Path, out: Path) -> dict[str, str]:

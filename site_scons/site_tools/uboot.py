@@ -128,7 +128,7 @@ def _configure(env, fragment: Path, out: Path) -> None:
 def _make(env, out: Path) -> list[str]:
     tree, prefix = _tree(env), env["CROSS_COMPILE"]
     words = ["make", "-C", str(tree), f"O={out}", f"CROSS_COMPILE={prefix}"]
-    return words + compiler_words(env, prefix, tree, out)
+    return words + compiler_words(prefix, tree, out)
 
 
 # -- the environment ------------------------------------------------------------------------------
