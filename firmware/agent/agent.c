@@ -212,7 +212,7 @@ int agent_prepare(struct agent *agent, const struct agent_options *options)
 	agent->workloads.queued_ctx = agent;
 	agent->workloads.loop = &agent->loop;
 	agent->command.loop = &agent->loop;
-	agent->command.shell = options->shell;
+	agent->command.shell = access(COMMAND_SHELL, X_OK) ? NULL : COMMAND_SHELL;
 	agent->command.done = on_command_done;
 	agent->command.ctx = agent;
 	command_init(&agent->command);

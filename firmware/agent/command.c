@@ -27,17 +27,23 @@ static void command_finish(struct command *c)
 	c->done(c->ctx, c->output, c->len, c->exit_code);
 }
 
-/* False when there is no more for now. */
-static bool command_read(struct command *c)
+static bool output_full(const struct command *c)
+{
+	return c->len == sizeof(c->output);
+}
+
+/* What read returned. */
+static ssize_t command_read(struct command *c)
 {
 	char rest[512];
-	bool full = c->len == sizeof(c->output);
-	ssize_t n = full ? read(c->source.fd, rest, sizeof(rest)) :
-			   read(c->source.fd, c->output + c->len, sizeof(c->output) - c->len);
 
-	if (n > 0 && !full)
+	if (output_full(c))
+		return read(c->source.fd, rest, sizeof(rest));
+	ssize_t n = read(c->source.fd, c->output + c->len, sizeof(c->output) - c->len);
+
+	if (n > 0)
 		c->len += (size_t)n;
-	return n > 0;
+	return n;
 }
 
 static void command_ready(void *ctx, uint32_t events)
@@ -45,7 +51,8 @@ static void command_ready(void *ctx, uint32_t events)
 	struct command *c = ctx;
 
 	(void)events;
-	if (command_read(c))
+	ssize_t n = command_read(c);
+	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
 		return;
 	loop_remove(c->loop, &c->source);
 	close(c->source.fd);
@@ -97,6 +104,8 @@ int command_run(struct command *c, char *const *argv)
 	close(fds[1]);
 	c->source.fd = fds[0];
 	if (c->pid < 0 || loop_add(c->loop, &c->source, EPOLLIN)) {
+		if (c->pid > 0)
+			kill(c->pid, SIGKILL);
 		close(fds[0]);
 		c->source.fd = -1;
 		c->pid = 0;
@@ -113,7 +122,8 @@ bool command_reap(struct command *c, pid_t pid, int wait_status)
 	if (!c->pid || pid != c->pid)
 		return false;
 	c->exit_code = (int)child_exit_code(wait_status);
-	while (c->source.fd >= 0 && command_read(c))
+	/* What it left running may write on and on: no more than there is room for. */
+	while (c->source.fd >= 0 && !output_full(c) && command_read(c) > 0)
 		;
 	command_finish(c);
 	return true;

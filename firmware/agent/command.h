@@ -12,6 +12,7 @@
 
 #include "loop.h"
 
+#define COMMAND_SHELL "/bin/sh" /* not that of the console, which may be a login program */
 #define COMMAND_OUTPUT_MAX 3072
 #define COMMAND_TIME_MS 5000
 #define COMMAND_ARGUMENTS_MAX 32
@@ -24,7 +25,6 @@ struct command {
 	struct loop_source source;
 	struct loop_timer limit;
 	pid_t pid; /* 0: none runs */
-	bool exited;
 	int exit_code;
 	char output[COMMAND_OUTPUT_MAX];
 	size_t len;

@@ -139,9 +139,11 @@ static void console_restart(void *ctx)
 	struct console *c = ctx;
 
 	console_closed(c);
-	if (console_open(c) == 0)
+	int err = console_open(c);
+
+	if (!err)
 		return;
-	log_line("no console: %s", strerror(errno));
+	log_line("no console: %s", strerror(-err));
 	loop_timer_set(&c->restart, BACK_OFF_MAX_MS);
 }
 

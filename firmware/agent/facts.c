@@ -3,6 +3,7 @@
 #include "facts.h"
 
 #include <elf.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,7 +27,7 @@ static void gather_image(struct facts *f, const char *path)
 {
 	char file[1024];
 	struct image_info info;
-	int fd = path ? procfile_open("", path) : -1;
+	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
 	int len = fd < 0 ? -1 : procfile_read(fd, file, sizeof(file));
 
 	if (fd >= 0)

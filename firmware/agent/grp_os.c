@@ -86,6 +86,7 @@ static int os_info(struct agent *agent, const struct smp_request *request, struc
 		if (everything || memchr(format.value, *c, format.len))
 			len += (size_t)snprintf(output + len, sizeof(output) - len, "%s%s",
 						len ? " " : "", info_field(agent, *c));
+	text_make_utf8(output, strlen(output)); /* a host name may be anything */
 	struct os_info_response answer = { .output = grp_text(output) };
 	return GRP_ENCODE(os_info_response, reply, &answer);
 }

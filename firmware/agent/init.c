@@ -33,9 +33,9 @@ struct init {
 	struct agent_options options;
 	bool run_agent;  /* else a plain login shell on the line */
 	bool first_time; /* nothing has read the kernel's log yet */
-	char tty[64], shell[32];
+	char tty[64];
 	pid_t pid;
-	int64_t started_ms, back_off_ms;
+	int64_t started_ms, back_off_ms, restart_ms;
 	sigset_t signals;
 };
 
@@ -209,6 +209,7 @@ static void start_child(struct init *init)
 {
 	init->started_ms = now_ms();
 	init->options.kmsg_from_start = init->first_time;
+	init->restart_ms = init->started_ms + init->back_off_ms; /* in case there is no fork */
 	init->pid = fork();
 	if (init->pid == 0) {
 		sigprocmask(SIG_UNBLOCK, &init->signals, NULL);
@@ -262,6 +263,7 @@ static void child_ended(struct init *init, int status)
 	init->back_off_ms = ran_well ? BACK_OFF_MIN_MS : init->back_off_ms * 2;
 	if (init->back_off_ms > BACK_OFF_MAX_MS)
 		init->back_off_ms = BACK_OFF_MAX_MS;
+	init->restart_ms = now_ms() + init->back_off_ms;
 }
 
 static void reap(struct init *init)
@@ -310,16 +312,20 @@ static void block_signals(struct init *init)
 	sigprocmask(SIG_BLOCK, &init->signals, NULL);
 }
 
+/* Orphans that end meanwhile do not put the restart off: it has its time. */
 static void supervise(struct init *init)
 {
-	struct timespec wait = { init->back_off_ms / 1000,
-				 (long)(init->back_off_ms % 1000) * 1000000 };
+	int64_t left_ms = init->restart_ms - now_ms();
+	struct timespec wait = { left_ms / 1000, (long)(left_ms % 1000) * 1000000 };
+
+	if (init->pid <= 0 && left_ms <= 0) {
+		start_child(init);
+		return;
+	}
 	int number = sigtimedwait(&init->signals, NULL, init->pid > 0 ? NULL : &wait);
 
 	if (number > 0)
 		handle_signal(init, number);
-	else if (errno == EAGAIN && init->pid <= 0)
-		start_child(init);
 }
 
 void init_main(struct agent *agent)

@@ -11,7 +11,7 @@
 
 #include "procfile.h"
 
-#define RECORD_MAX 2048
+#define RECORD_MAX 8192 /* of any kernel; one that is longer than asked for reads as EINVAL */
 #define LINE_MAX_LEN (OUT_TEXT_MAX - 8)
 #define NO_NUMBER UINT64_MAX
 #define PRIORITY_MASK 7
@@ -75,13 +75,13 @@ static void kmsg_record(struct kmsg *k, const char *record, size_t len)
 static void kmsg_ready(void *ctx, uint32_t events)
 {
 	struct kmsg *k = ctx;
-	char record[RECORD_MAX];
+	char record[RECORD_MAX + 1];
 
 	if (out_text_room(k->out) < OUT_TEXT_MAX) {
 		kmsg_pause(k);
 		return;
 	}
-	ssize_t n = read(k->source.fd, record, sizeof(record) - 1);
+	ssize_t n = read(k->source.fd, record, RECORD_MAX);
 	if (n > 0) {
 		record[n] = '\0';
 		kmsg_record(k, record, (size_t)n);

@@ -87,6 +87,7 @@ int sampler_set_period(struct sampler *s, uint32_t period_ms)
 	if (timerfd_settime(s->source.fd, 0, &timer, NULL))
 		return -errno;
 	if (period_ms) {
+		counters_all_due(s->counters);
 		s->session = new_session(s->session);
 		s->next = 0;
 	}

@@ -67,7 +67,9 @@ static int open_tty(struct serial *s)
 	if (tcgetattr(fd, &t)) {
 		err = errno == EIO ? -EIO : -ENOTTY;
 	} else {
-		s->before = t;
+		if (!s->known) /* after a hang-up it may still be as we set it */
+			s->before = t;
+		s->known = true;
 		make_raw(&t, serial_speed(s->baud));
 		if (tcsetattr(fd, TCSANOW, &t))
 			err = -errno;

@@ -24,7 +24,8 @@ struct serial {
 	struct frame_decoder decoder;
 	struct loop_source source;
 	struct loop_timer reopen, pace, pause;
-	struct termios before;
+	struct termios before; /* how the tty was found, once known */
+	bool known;
 	int64_t last_byte_ms, back_off_ms;
 	bool waits_for_room;
 	uint64_t bytes_in, bytes_out, hangups;

@@ -151,10 +151,20 @@ static void errors_ready(void *ctx, uint32_t events)
 static void stop_overdue(void *ctx)
 {
 	struct workloads *w = ctx;
+	int64_t now = now_ms(), next = INT64_MAX;
 
-	for (size_t i = 0; i < WORKLOAD_PROCESSES_MAX; i++)
-		if (w->processes[i].pid && w->processes[i].stopping)
-			kill(-w->processes[i].pid, SIGKILL);
+	for (size_t i = 0; i < WORKLOAD_PROCESSES_MAX; i++) {
+		const struct workload_process *process = &w->processes[i];
+
+		if (!process->pid || !process->kill_at_ms)
+			continue;
+		if (process->kill_at_ms <= now)
+			kill(-process->pid, SIGKILL);
+		else if (process->kill_at_ms < next)
+			next = process->kill_at_ms;
+	}
+	if (next != INT64_MAX)
+		loop_timer_set(&w->kill_timer, next - now);
 }
 
 int workloads_init(struct workloads *w)
@@ -288,21 +298,18 @@ int workload_start(struct workloads *w, struct workload *workload, uint64_t proc
 
 void workload_stop(struct workloads *w, const struct workload *workload)
 {
-	bool any = false;
-
 	for (size_t i = 0; i < WORKLOAD_PROCESSES_MAX; i++) {
 		struct workload_process *process = &w->processes[i];
 
 		if (!process->pid || (workload && process->workload != workload))
 			continue;
-		process->stopping = true;
-		any = true;
+		if (!process->kill_at_ms) /* asking again does not put it off */
+			process->kill_at_ms = now_ms() + STOP_GRACE_MS;
 		/* The group may not exist yet: the child makes it itself. */
 		if (kill(-process->pid, SIGTERM))
 			kill(process->pid, SIGTERM);
 	}
-	if (any)
-		loop_timer_set(&w->kill_timer, STOP_GRACE_MS);
+	stop_overdue(w);
 }
 
 static int64_t read_number(int fd, const char *key)

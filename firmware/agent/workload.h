@@ -39,7 +39,7 @@ struct workload_process {
 	pid_t pid; /* 0: free */
 	struct workload *workload;
 	int merging_fd, stat_fd; /* /proc/PID/ksm_merging_pages and ksm_stat, or -1 */
-	bool stopping;
+	int64_t kill_at_ms; /* asked to end: killed then; else 0 */
 };
 
 struct workload_sums {

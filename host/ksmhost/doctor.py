@@ -61,6 +61,7 @@ TOOLS: Final = (
     Tool("bison", "bison", "kernel"),
     Tool("flex", "flex", "kernel"),
     Tool("xz", "xz-utils", "kernel source"),
+    Tool("bzip2", "bzip2", "U-Boot source"),
     Tool("patch", "patch", "kernel source"),
     Tool("dpkg-deb", "dpkg", "programs of the image"),
     Tool("dtc", "device-tree-compiler", "device trees"),

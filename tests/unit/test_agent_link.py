@@ -172,7 +172,8 @@ def test_sampling_goes_on_while_the_line_is_down(tmp_path: Path) -> None:
         time.sleep(1.0)
         peer.modem.join()
         wait_until(lambda: answers_echo(wire))
-        rows, seq = [], 0
+        rows: list[list[int]] = []
+        seq = 0
         while len(rows) < 90:
             batch = wire.read(64, 2, session=session, seq=seq)
             assert batch["seq"] == seq
@@ -235,3 +236,11 @@ def test_frames_are_not_answered_with_echoes_of_line_noise(tmp_path: Path) -> No
         wire.send(wire.received)
         wire.listen(0.3)
         assert len(wire.answers) == 1
+
+
+def test_the_images_file_may_be_named_from_here(tmp_path: Path) -> None:
+    image = {"board": "here", "engine": "mainline", "image": "abc", "variant": "debug"}
+    (tmp_path / "here.cbor").write_bytes(cbor2.dumps(image))
+    setup = AgentSetup(options=["--image", os.path.relpath(tmp_path / "here.cbor")])
+    with running_agent(tmp_path, setup) as peer, Wire(peer.port) as wire:
+        assert wire.read(64, 0)["board"] == "here"

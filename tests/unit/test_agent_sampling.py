@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_peer import COUNTERS, AgentSetup, running_agent
+from agent_peer import COUNTERS, AgentSetup, make_ksm_dir, running_agent
 from agent_wire import Wire
 
 ESTALE, ERANGE = 116, 34
@@ -53,6 +56,78 @@ def test_samples_carry_the_counters_and_the_time(tmp_path: Path) -> None:
     times_us = [row[0] for row in values]
     periods_us = [b - a for a, b in pairwise(times_us)]
     assert len(periods_us) >= 18 and 15000 < sum(periods_us) / len(periods_us) < 30000
+
+
+def fake_proc(folder: Path, pid: int) -> Path:
+    """A proc directory whose scanning thread is a process of our choice."""
+    proc = folder / "proc"
+    (proc / str(pid)).mkdir(parents=True)
+    (proc / str(pid) / "stat").write_text(stat_line(pid, 0))
+    return proc
+
+
+def stat_line(pid: int, ticks: int) -> str:
+    return f"{pid} (ksmd) S 2 0 0 0 -1 2129984 0 0 0 0 0 {ticks:09} 25 5 1 0\n"
+
+
+def overwrite(path: Path, text: str) -> None:
+    """Replace a file's content by one as long, in one go: readers see the old or the new."""
+    fd = os.open(path, os.O_WRONLY)
+    os.pwrite(fd, text.encode(), 0)
+    os.close(fd)
+
+
+def test_the_engines_counters_are_fresh_whenever_its_thread_has_run(tmp_path: Path) -> None:
+    """Also in the middle of a batch, when pages_scanned stands still."""
+    pid = 2**22 + 1  # no process: its CPU time is that of the file
+    proc = fake_proc(tmp_path, pid)
+    written: list[tuple[int, int]] = []
+    setup = AgentSetup(options=["--proc-dir", str(proc)])
+    with running_agent(tmp_path, setup) as peer, Wire(peer.port) as wire:
+        (peer.ksm_dir / "pages_sharing").write_text(f"{0:09}\n")
+        start = wire.write(64, 1, period_ms=10)
+        for value in range(1, 40):
+            overwrite(peer.ksm_dir / "pages_sharing", f"{value:09}\n")
+            overwrite(proc / str(pid) / "stat", stat_line(pid, value))
+            written.append((time.monotonic_ns() // 1000 + 1, value))
+            time.sleep(0.013)
+        time.sleep(0.05)
+        values = read_all(wire, start["session"], to=wire.read(64, 1)["next"])
+    sharing, cpu = (1 + start["names"].index(name) for name in ("ksm.pages_sharing", "ksmd.cpu_ms"))
+    for at_us, value in written:
+        row = next(row for row in values if row[0] >= at_us)
+        assert row[sharing] >= value and row[cpu] >= value * 1000 // os.sysconf("SC_CLK_TCK")
+
+
+def test_the_threads_cpu_time_is_exact(tmp_path: Path) -> None:
+    """Not in the clock ticks of proc: by the CPU clock of the process."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            setup = AgentSetup(options=["--proc-dir", str(fake_proc(tmp_path, busy.pid))])
+            with running_agent(tmp_path, setup) as peer, Wire(peer.port) as wire:
+                seen = set()
+                for _ in range(20):
+                    before_s = time.clock_gettime(~busy.pid << 3 | 2)
+                    cpu_ms = wire.read(2, 0, name="ksmd")["fields"]["cpu_ms"]
+                    after_s = time.clock_gettime(~busy.pid << 3 | 2)
+                    assert int(before_s * 1000) <= cpu_ms <= after_s * 1000
+                    seen.add(cpu_ms % 10)
+                    time.sleep(0.02)
+                assert len(seen) > 1
+        finally:
+            busy.kill()
+
+
+def test_an_engine_with_more_counters_than_there_is_room_for(tmp_path: Path) -> None:
+    ksm_dir = make_ksm_dir(tmp_path / "many")
+    for n in range(60):
+        (ksm_dir / f"counter_{n:02}").write_text(f"{n}\n")
+        (ksm_dir / f"counter_{n:02}").chmod(0o444)
+    with running_agent(tmp_path, AgentSetup(ksm_dir=ksm_dir)) as peer, Wire(peer.port) as wire:
+        assert len(wire.read(2, 0, name="ksm")["fields"]) == 44
+        assert wire.read(2, 0, name="board")["fields"]["uptime_ms"] > 0
+        names = wire.write(64, 1, period_ms=10)["names"]
+        assert "workload.profit_bytes" in names and "link.hangups" in names
 
 
 def test_at_most_as_many_rows_as_asked_for(tmp_path: Path) -> None:
