@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from ksmhost.link.registry import (
     TakenError,
     claim_free,
     list_running,
+    port_name,
     runtime_dir,
 )
 from ksmhost.link.wire import pack_error, pack_event, unpack_error, unpack_event
@@ -53,6 +56,21 @@ def entry(name: str, board: str = "", port: str = "") -> RunningBoard:
         since_s=time.time(),
         socket=Path(f"/run/{name}.sock"),
     )
+
+
+def test_names_of_ports_are_short_and_differ() -> None:
+    assert port_name("/dev/ttyUSB0") == "ttyUSB0"
+    long = [port_name(f"/dev/serial/by-id/usb-FTDI_FT232R_{n}-if00-port0") for n in range(9)]
+    assert len(set(long)) == 9 and max(map(len, long)) <= 24
+
+
+def test_a_glance_at_a_lock_does_not_take_the_name(folder: Path) -> None:
+    with (folder / "x.lock").open("w") as looker:
+        fcntl.flock(looker, fcntl.LOCK_SH)
+        release = threading.Timer(0.02, fcntl.flock, (looker, fcntl.LOCK_UN))
+        release.start()
+        Claim(folder, "x").release()
+        release.join()
 
 
 def test_a_claim_is_seen_until_it_is_released(folder: Path) -> None:

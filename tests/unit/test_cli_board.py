@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from agent_bench import Bench, agent_bench
 
-from ksmhost.cli import run
+from ksmhost.cli.command import run
 from ksmhost.errors import ExitCode
 
 KSMHOST = [sys.executable, "-m", "ksmhost"]
@@ -175,8 +175,10 @@ def test_workloads_come_and_go(cli: BoardCli) -> None:
     (status,) = json.loads(cli("workload", "status", "--json").stdout)
     assert (status["name"], status["running"]) == ("twins", 3)
     assert cli("workload", "stop").returncode == 0
-    refused = cli("workload", "start", "nosuch")
-    assert refused.returncode == ExitCode.REFUSED and "Traceback" not in refused.stderr
+    for verb in ("start", "status", "stop"):
+        refused = cli("workload", verb, "nosuch")
+        assert refused.returncode == ExitCode.REFUSED
+        assert "no workload 'nosuch'" in refused.stderr and "twins" in refused.stderr
 
 
 def test_monitor_writes_for_people_and_programs(cli: BoardCli) -> None:

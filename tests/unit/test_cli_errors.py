@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ksmhost.cli import VERBS, run
+from ksmhost.cli.command import VERBS, run
 from ksmhost.errors import ExitCode
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -118,10 +118,64 @@ def test_a_plain_file_is_no_port(cli: Cli, tmp_path: Path) -> None:
     fails(cli("get", "--port", str(file)), ExitCode.PORT, str(file))
 
 
+@pytest.mark.parametrize("port", ["/dev/null", "/", "file"])
+def test_what_is_no_terminal_is_no_port(cli: Cli, tmp_path: Path, port: str) -> None:
+    (tmp_path / "file").write_text("")
+    fails(cli("get", "--port", port), ExitCode.PORT, port, "no serial port")
+
+
+@pytest.mark.parametrize("scheme", ["socket", "rfc2217"])
+def test_network_ports_that_are_none(cli: Cli, scheme: str) -> None:
+    for address in ("", "host", "127.0.0.1:abc", "127.0.0.1:99999", ":1", "[::1"):
+        port = f"{scheme}://{address}"
+        fails(cli("get", "--port", port), ExitCode.USAGE, port, f"{scheme}://HOST:PORT")
+    port = f"{scheme}://127.0.0.1:1"
+    fails(cli("get", "--port", port), ExitCode.PORT, port, "refused")
+
+
+def test_unknown_engines_and_variants_list_the_known_ones(cli: Cli) -> None:
+    for verb in ("run", "get", "size"):
+        fails(cli(verb, "--engine", "diesel"), ExitCode.USAGE, "diesel", "mainline")
+        fails(cli(verb, "--variant", "odd"), ExitCode.USAGE, "odd", "release")
+
+
+def test_a_runtime_folder_of_too_long_a_name(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    result = cli("get", "--port", "/dev/null", XDG_RUNTIME_DIR=str(folder))
+    fails(result, ExitCode.FAILURE, "too long", "XDG_RUNTIME_DIR")
+
+
+def test_output_that_cannot_be_written(cli: Cli) -> None:
+    with Path("/dev/full").open("w") as output:
+        full = subprocess.run(
+            [sys.executable, "-m", "ksmhost", "boards"],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    assert full.returncode == ExitCode.FAILURE
+    assert "No space left" in full.stderr and "bug" not in full.stderr
+
+
+def test_closed_standard_files_are_no_error(cli: Cli) -> None:
+    command = f"{sys.executable} -m ksmhost boards <&- >&- 2>&-"
+    assert subprocess.run(["bash", "-c", command], timeout=20, check=False).returncode == 0
+
+
+def test_an_early_interrupt_ends_in_good_order(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    result = cli.process("boards", PYTHONPATH=str(tmp_path))
+    fails(result, ExitCode.INTERRUPTED)
+
+
 def test_options_that_exclude_each_other(cli: Cli) -> None:
     fails(cli("get", "--port", "x", "--emulate"), ExitCode.USAGE, "exclude")
     fails(cli("monitor", "--plain", "--json"), ExitCode.USAGE, "exclude")
     fails(cli("run", "--port", "x", "--direct"), ExitCode.USAGE, "--direct")
+    fails(cli("run", "--baud", "9600"), ExitCode.USAGE, "--baud")
 
 
 def test_a_setting_that_is_none(cli: Cli) -> None:

@@ -39,6 +39,15 @@ ECHO = struct.pack(
     0x17FFFFFC,  # b wait
 )
 
+WRITE_FLASH = struct.pack(
+    "<5I",
+    0xD2A08003,  # mov x3, #0x4000000: the second flash of QEMU virt
+    0x52800804,  # mov w4, #0x40
+    0x72A00804,  # movk w4, #0x40, lsl #16: "program a word" to both its chips
+    0xB9000064,  # str w4, [x3]
+    0xB9000064,  # str w4, [x3]: the word
+)
+
 needs_qemu = pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"no {QEMU}")
 needs_mtools = pytest.mark.skipif(shutil.which("mformat") is None, reason="no mtools")
 
@@ -125,7 +134,9 @@ async def test_the_emulator_dies_with_its_owner(tmp_path: Path) -> None:
         "asyncio.run(main())\n"
     )
     owner = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, stdout=subprocess.PIPE
+        *(sys.executable, "-c", script),
+        stdout=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(tmp_path)},  # killed, it can't tidy up
     )
     assert owner.stdout is not None
     assert await asyncio.wait_for(owner.stdout.readline(), 10) == b"up\n"
@@ -137,6 +148,25 @@ async def test_the_emulator_dies_with_its_owner(tmp_path: Path) -> None:
     while any(Path(f"/proc/{pid}/exe").exists() for pid in emulators):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
+
+
+@needs_qemu
+async def test_a_run_leaves_the_image_as_it_was_built(tmp_path: Path) -> None:
+    image, disk = tmp_path / "sdcard.img", tmp_path / "mine.img"
+    with image.open("wb") as file:
+        file.truncate(64 * MIB)
+    for kept in (None, disk):
+        writer = machine(
+            tmp_path, "-drive", "if=pflash,index=1,format=raw,file={sdcard}", disk=kept
+        )
+        (tmp_path / "u-boot.bin").write_bytes(WRITE_FLASH + ECHO)
+        target = QemuTarget(writer, Timing())
+        try:
+            await read_until(await target.start(), b"h")
+        finally:
+            await target.stop()
+    assert disk.read_bytes()[:4] == b"\x40\0\x40\0"  # so it did write
+    assert not any(image.read_bytes())
 
 
 def _children_of(parent: int) -> list[int]:
@@ -168,6 +198,26 @@ async def test_too_old_and_missing_emulators_are_told(tmp_path: Path) -> None:
     with pytest.raises(KsmhostError, match="is missing") as missing:
         await check_version(replace(machine(tmp_path).emulator, program="qemu-system-nothing"))
     assert missing.value.code is ExitCode.MISSING_TOOL
+
+
+@pytest.mark.parametrize("does", ["exit 1", "echo nothing", "printf '\\377'"])
+async def test_a_broken_emulator_is_told(tmp_path: Path, does: str) -> None:
+    program = tmp_path / "qemu"
+    program.write_text(f"#!/bin/sh\n{does}\n")
+    program.chmod(0o755)
+    with pytest.raises(KsmhostError, match="broken") as broken:
+        await check_version(replace(machine(tmp_path).emulator, program=str(program)))
+    assert broken.value.code is ExitCode.MISSING_TOOL
+
+
+async def test_a_disk_that_cannot_be_made_or_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "sdcard.img").write_bytes(b"built")
+    with pytest.raises(KsmhostError, match="cannot be made"):
+        disk = tmp_path / "nosuch/disk"
+        await filled_arguments(machine(tmp_path, "{sdcard}", disk=disk), tmp_path)
+    with pytest.raises(KsmhostError, match="no disk") as unused:
+        await filled_arguments(machine(tmp_path, disk=tmp_path / "disk"), tmp_path)
+    assert unused.value.code is ExitCode.USAGE
 
 
 def test_versions() -> None:

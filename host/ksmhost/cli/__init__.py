@@ -1,122 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: one module a verb, none of them with logic of its own.
 
-Only the verb that was asked for is imported, so that `ksmhost --help` is instant. All failures
-meet here: a `KsmhostError` becomes three lines on stderr and its exit code, anything else is a
-bug and says so.
+This module only starts it, so that a signal finds us ready before anything big is imported.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Annotated, Final
 
-import typer
-
-from ksmhost import __version__
-from ksmhost.errors import ExitCode, KsmhostError
-
-VERBS: Final[dict[str, str]] = {
-    "boards": "List the boards there are: known, built, running.",
-    "build": "Build a board's image.",
-    "run": "Boot a board in its emulator, its console attached.",
-    "monitor": "Watch a board's figures live, as a terminal UI or as text.",
-    "get": "Read knobs and counters.",
-    "set": "Change knobs.",
-    "workload": "Start and stop what a board runs to be measured.",
-    "size": "Show what the image's parts take.",
-    "doctor": "Check this machine for what ksmhost needs.",
-}
-"""Every verb, in the order of the help, with its summary. Each is a module of this package."""
+from ksmhost.errors import ExitCode
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGHUP, _terminated)
-    sys.exit(run(sys.argv[1:]))
-
-
-def run(arguments: Sequence[str]) -> int:
-    """Run a command line; the exit code. Messages go to stderr."""
+    _fill_standard_files()
     try:
-        code = _run_typer(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return int(ExitCode.OK)
-    except KsmhostError as error:
-        _report(error)
-        return int(error.code)
+        from ksmhost.cli.command import run  # noqa: PLC0415  (takes long enough for a Ctrl-C)
+
+        code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        return int(ExitCode.INTERRUPTED)
-    except Exception as bug:
-        return _bug(bug)
-    return code
-
-
-def _run_typer(arguments: Sequence[str]) -> int:
-    try:
-        typer.main.get_command(_app(arguments)).main(list(arguments), prog_name="ksmhost")
-    except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # Typer met it first
-            raise end.__context__ from None
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return int(ExitCode.OK)
-
-
-def _app(arguments: Sequence[str]) -> typer.Typer:
-    """All verbs, of which only the wanted one is more than its summary."""
-    app = typer.Typer(
-        help="Does merging of same pages pay on this board? Build, watch and measure it.",
-        no_args_is_help=True,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        pretty_exceptions_enable=False,
-    )
-    app.callback()(_options)
-    wanted = next((word for word in arguments if not word.startswith("-")), "")
-    for name, summary in VERBS.items():
-        if name == wanted or "_KSMHOST_COMPLETE" in os.environ:
-            _add_verb(app, name)
-        else:
-            app.command(name, help=summary)(_stub)
-    return app
-
-
-def _add_verb(app: typer.Typer, name: str) -> None:
-    module = importlib.import_module(f"ksmhost.cli.{name}")
-    verb: Callable[..., None] | typer.Typer = module.verb
-    if isinstance(verb, typer.Typer):
-        app.add_typer(verb, name=name, help=VERBS[name])
-    else:
-        app.command(name)(verb)
-
-
-def _stub() -> None:
-    """Stand in for a verb that is only listed."""
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"ksmhost {__version__}")
-        raise typer.Exit
-
-
-def _options(
-    version: Annotated[
-        bool,
-        typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version."),
-    ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of a bug. Also: KSMHOST_DEBUG=1.")
-    ] = False,
-) -> None:
-    if debug:
-        os.environ["KSMHOST_DEBUG"] = "1"
+        code = int(ExitCode.INTERRUPTED)
+    sys.exit(code)
 
 
 def _terminated(_signal: int, _frame: object) -> None:
@@ -124,21 +32,13 @@ def _terminated(_signal: int, _frame: object) -> None:
     raise SystemExit(ExitCode.TERMINATED)
 
 
-def _report(error: KsmhostError) -> None:
-    """Write an error: what happened, what it means, what to do."""
-    lines = [f"ksmhost: {error.what}", error.means, error.todo]
-    sys.stderr.write("\n         ".join(line for line in lines if line) + "\n")
-
-
-def _bug(bug: Exception) -> int:
-    if os.environ.get("KSMHOST_DEBUG"):
-        import traceback  # noqa: PLC0415  (only ever needed here)
-
-        traceback.print_exception(bug)
-    _report(
-        KsmhostError(
-            f"This is a bug in ksmhost: {type(bug).__name__}: {bug}",
-            todo="Please report it, with what 'ksmhost --debug ...' prints.",
-        )
-    )
-    return int(ExitCode.FAILURE)
+def _fill_standard_files() -> None:
+    """Where we were started without standard files, put /dev/null: no other file gets in there."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from ksmhost.board.model import ENGINES, VARIANTS
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link.session import BoardSession, Timing, Where
 
@@ -23,11 +24,33 @@ Result = TypeVar("Result")
 BoardOption = Annotated[
     str | None, typer.Option("--board", "-b", help="The board, by its name.", metavar="NAME")
 ]
+
+
+def _one_of(known: tuple[str, ...]) -> Callable[[str | None], str | None]:
+    """A check of an option's value, which lists what there is."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in known:
+            raise typer.BadParameter(f"'{value}' is none of {', '.join(known)}.")
+        return value
+
+    return check
+
+
 EngineOption = Annotated[
-    str | None, typer.Option("--engine", help="Which KSM: mainline or ksmhost.", metavar="NAME")
+    str | None,
+    typer.Option(
+        "--engine",
+        help="Which KSM: mainline or ksmhost.",
+        metavar="NAME",
+        callback=_one_of(ENGINES),
+    ),
 ]
 VariantOption = Annotated[
-    str | None, typer.Option("--variant", help="Which build variant.", metavar="NAME")
+    str | None,
+    typer.Option(
+        "--variant", help="Which build variant.", metavar="NAME", callback=_one_of(VARIANTS)
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 

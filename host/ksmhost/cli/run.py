@@ -50,6 +50,8 @@ def verb(
     """
     where = Where(board, port, engine=engine, variant=variant, direct=direct, disk=disk, baud=baud)
     if port is None:
+        if baud is not None:
+            raise KsmhostError("--baud is for --port.", code=ExitCode.USAGE)
         build = chosen_build(board, engine, variant)
         where = replace(where, board=build.board, emulate=True)
     elif emulate or direct or disk:

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from ksmhost.cli.options import JsonOption, takes_where, with_session
-from ksmhost.link.session import Where
-from ksmhost.monitor.workloads import all_statuses, render_list, render_status
+from ksmhost.link.session import BoardSession, Where
+from ksmhost.monitor.workloads import all_statuses, render_list, render_status, with_workload
 
 verb = typer.Typer(no_args_is_help=True)
 
@@ -40,7 +40,11 @@ def start(
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of its content.", min=0)] = None,
 ) -> None:
     """Start a workload."""
-    with_session(where, lambda session: session.workload_start(name, processes, seed))
+
+    async def begin(session: BoardSession) -> None:
+        await with_workload(session, name, session.workload_start(name, processes, seed))
+
+    with_session(where, begin)
     typer.echo(f"started {name}")
 
 
@@ -51,7 +55,11 @@ def stop(
     name: Annotated[str | None, typer.Argument(help="The workload; all without it.")] = None,
 ) -> None:
     """Stop a workload, or all of them."""
-    with_session(where, lambda session: session.workload_stop(name))
+
+    async def end(session: BoardSession) -> None:
+        await with_workload(session, name, session.workload_stop(name))
+
+    with_session(where, end)
     typer.echo(f"stopped {name or 'all workloads'}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from ksmhost.link.session import BoardGoneError, BoardSession, Timing, Where
 from ksmhost.link.shell_session import ShellSession
 from ksmhost.link.smp_session import SmpSession
 from ksmhost.link.wire import Message, Wire
+from ksmhost.target.ports import is_url
 
 
 async def open_board(where: Where, timing: Timing) -> BoardSession:
@@ -63,7 +65,10 @@ def absolute(where: Where) -> Where:
     if project is None and where.board is not None:
         project = find_project()
     disk = where.disk.resolve() if where.disk is not None else None
-    return replace(where, project=project.resolve() if project else None, disk=disk)
+    port = where.port
+    if port and not is_url(port):
+        port = os.path.abspath(port)  # noqa: PTH100  (a link to a port stays what was named)
+    return replace(where, port=port, project=project.resolve() if project else None, disk=disk)
 
 
 def choose(where: Where, running: list[RunningBoard]) -> RunningBoard | None:

@@ -8,11 +8,14 @@ ids; whoever meets one removes it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -21,6 +24,12 @@ from ksmhost.errors import ExitCode, KsmhostError
 
 _ODD = re.compile(r"[^A-Za-z0-9._-]+")
 _PRIVATE = 0o700
+_MOST_PATH_BYTES = 107
+"""What a unix socket's path may have."""
+_MOST_NAME_CHARACTERS = 24
+_KEPT_CHARACTERS = 12
+_TRIES = 5
+_PAUSE_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +65,8 @@ def runtime_dir(environment: Mapping[str, str] = os.environ) -> Path:
 
     Raises KsmhostError when it is somebody else's or open to others.
     """
-    base = environment.get("XDG_RUNTIME_DIR")
-    path = Path(base) / "ksmhost" if base else Path(f"/tmp/ksmhost-{os.getuid()}")
+    base = environment.get("XDG_RUNTIME_DIR", "")
+    path = Path(base) / "ksmhost" if base.startswith("/") else Path(f"/tmp/ksmhost-{os.getuid()}")
     try:
         path.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
         info = path.lstat()
@@ -74,8 +83,12 @@ def runtime_dir(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def port_name(port: str) -> str:
-    """A file name for a port: `/dev/ttyUSB0` is `ttyUSB0`."""
-    return _ODD.sub("-", port.removeprefix("/dev/")).strip("-")
+    """A file name for a port: `/dev/ttyUSB0` is `ttyUSB0`. Long ones are cut, and still unique."""
+    name = _ODD.sub("-", port.removeprefix("/dev/")).strip("-")
+    if len(name) <= _MOST_NAME_CHARACTERS:
+        return name
+    digest = hashlib.sha256(port.encode(errors="surrogateescape")).hexdigest()
+    return f"{name[-_KEPT_CHARACTERS:].lstrip('-.')}-{digest[:8]}"
 
 
 def list_running() -> list[RunningBoard]:
@@ -130,6 +143,11 @@ class Claim:
         """Take `name`. Raises TakenError when a live broker has it."""
         self.name = name
         self._folder = folder
+        if len(os.fsencode(self.socket)) > _MOST_PATH_BYTES:
+            raise KsmhostError(
+                f"The path {self.socket} is too long for a socket.",
+                todo="Set XDG_RUNTIME_DIR to a folder with a shorter path.",
+            )
         self._fd = self._lock()
 
     @property
@@ -154,6 +172,14 @@ class Claim:
         self._fd = -1
 
     def _lock(self) -> int:
+        """Take the lock. Who only looks whether it is free holds it for a moment, too."""
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(TakenError):
+                return self._try_lock()
+            time.sleep(_PAUSE_S)
+        return self._try_lock()
+
+    def _try_lock(self) -> int:
         path = self._folder / f"{self.name}.lock"
         while True:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -3,16 +3,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
-from ksmhost.link.session import BoardSession, WorkloadInfo, WorkloadStatus
+from ksmhost.link.session import BoardSession, RefusedError, WorkloadInfo, WorkloadStatus
 from ksmhost.monitor import text
+
+Answer = TypeVar("Answer")
+
+
+async def with_workload(
+    session: BoardSession, name: str | None, doing: Awaitable[Answer]
+) -> Answer:
+    """What `doing` returns. If it fails because there is no such workload, say what there is."""
+    try:
+        return await doing
+    except RefusedError as refused:
+        known = [workload.name for workload in await session.workloads()]
+        if name is None or name in known or refused.errno != errno.ENOENT:
+            raise
+        raise RefusedError(
+            f"The board has no workload '{name}'.",
+            errno=refused.errno,
+            means=f"It has: {', '.join(known) or 'none'}.",
+        ) from refused
 
 
 async def all_statuses(session: BoardSession, name: str | None) -> list[WorkloadStatus]:
     """The status of one workload, or of every one that was ever started."""
     if name is not None:
-        return [await session.workload_status(name)]
+        return [await with_workload(session, name, session.workload_status(name))]
     found = [await session.workload_status(one.name) for one in await session.workloads()]
     return [status for status in found if status.started]
 

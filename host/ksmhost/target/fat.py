@@ -66,7 +66,7 @@ async def _mtools(image: Path, *command: str | Path) -> str:
         ) from error
     out, err = await process.communicate()
     if process.returncode != 0:
-        raise _broken(image, err.decode(errors="replace").strip())
+        raise _broken(image, " ".join(err.decode(errors="replace").split()))
     return out.decode(errors="replace")
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ class Machine:
 
     def arguments(self) -> tuple[str, ...]:
         """The emulator's arguments for this way of starting, place-holders and all."""
+        args = self.emulator.args + self.emulator.direct_args
+        if self.disk is not None and not any("{sdcard}" in arg for arg in args):
+            raise KsmhostError(
+                f"{self.board.name} has no disk.", todo="Leave --disk away.", code=ExitCode.USAGE
+            )
         if self.loads:
             return self.emulator.args
         if not self.emulator.direct_args:
@@ -87,8 +93,23 @@ async def _disk(machine: Machine, _: Path) -> str:
     if machine.disk is None:
         return str(image)
     if not machine.disk.exists():
-        await asyncio.to_thread(shutil.copyfile, image, machine.disk)
+        await asyncio.to_thread(_make_disk, image, machine.disk)
     return str(machine.disk)
+
+
+def _make_disk(image: Path, disk: Path) -> None:
+    """Copy the image, whole or not at all."""
+    draft = disk.with_name(f"{disk.name}.new")
+    try:
+        shutil.copyfile(image, draft)
+        draft.replace(disk)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise KsmhostError(
+            f"The disk {disk} cannot be made: {error.strerror}.",
+            todo=f"It takes {image.stat().st_size // _MIB} MiB in a folder that is there.",
+        ) from error
 
 
 async def _boot_file(machine: Machine, folder: Path, ending: str, product: str) -> str:

@@ -14,6 +14,7 @@ import termios
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import serial
 from serial.tools import list_ports
@@ -22,6 +23,8 @@ from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.target.line import ByteIo, FdIo, LineClosedError
 
 _POLL_S = 0.05
+_CLOSED_UNDERNEATH = (TypeError, AttributeError, ValueError)
+"""How pyserial's network ports fail when they are closed while in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def _open_device(port: str, baud: int) -> FdIo:
     _refuse_held(port)
     try:
         device = serial.Serial(port, baud, timeout=0, exclusive=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise _port_error(port, error) from error
     fd = os.dup(device.fileno())  # the lock belongs to the open file, which the dup shares
     device.close()
@@ -79,6 +82,7 @@ def _tell_empty_from_gone(fd: int) -> None:
 
 
 def _open_url(port: str, baud: int) -> serial.SerialBase:
+    _check_url(port)
     try:
         return serial.serial_for_url(port, baud, timeout=_POLL_S)
     except (OSError, ValueError) as error:
@@ -88,6 +92,22 @@ def _open_url(port: str, baud: int) -> serial.SerialBase:
             todo="Check host, port number and that the server runs.",
             code=ExitCode.PORT,
         ) from error
+
+
+def _check_url(port: str) -> None:
+    """Refuse a network address that lacks its parts: pyserial's own words on it tell little."""
+    scheme = port.partition("://")[0]
+    try:
+        url = urlsplit(port)
+        whole = bool(url.hostname and url.port)
+    except ValueError:
+        whole = False
+    if scheme in ("socket", "rfc2217") and not whole:
+        raise KsmhostError(
+            f"{port} is no address of a port.",
+            todo=f"It has to look like {scheme}://HOST:PORT, PORT being a number up to 65535.",
+            code=ExitCode.USAGE,
+        )
 
 
 def _has_open(process: Path, device: str) -> bool:
@@ -113,8 +133,20 @@ def _comm(process: Path) -> str:
 
 def _refuse_held(port: str) -> None:
     holders = find_holders(port)
-    if holders:
+    if holders and _may_be_tty(port):
         raise _busy(port, holders)
+
+
+def _may_be_tty(port: str) -> bool:
+    """False for files, folders, /dev/null and the like; True where we can't tell."""
+    try:
+        fd = os.open(port, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return True
+    try:
+        return os.isatty(fd)
+    finally:
+        os.close(fd)
 
 
 def _busy(port: str, holders: list[Holder]) -> KsmhostError:
@@ -131,12 +163,20 @@ def _port_error(port: str, error: Exception) -> KsmhostError:
     code = getattr(error, "errno", None)
     if code == errno.ENOENT:
         return _absent(port)
+    if isinstance(error, OverflowError):
+        return KsmhostError(f"{port} has no such baud rate.", code=ExitCode.USAGE)
     if code in (errno.EAGAIN, errno.EBUSY):
         return _busy(port, find_holders(port))
     if code in (errno.EACCES, errno.EPERM):
         return KsmhostError(
             f"No permission to open {port}.",
             todo="Add yourself to its group (usually: sudo adduser $USER dialout), log in again.",
+            code=ExitCode.PORT,
+        )
+    if not _may_be_tty(port):
+        return KsmhostError(
+            f"{port} is no serial port.",
+            todo="Name one with --port: 'ksmhost get --port /dev/ttyUSB0', for example.",
             code=ExitCode.PORT,
         )
     reason = os.strerror(code) if code else str(error)
@@ -176,7 +216,10 @@ class UrlIo:
         """Send all bytes."""
         if self._closing.is_set():
             raise LineClosedError(errno.EBADF, "closed")
-        await asyncio.to_thread(self._device.write, data)
+        try:
+            await asyncio.to_thread(self._device.write, data)
+        except _CLOSED_UNDERNEATH as error:
+            raise LineClosedError(errno.ENODEV, str(error)) from error
 
     def close(self) -> None:
         """Close the connection; the thread ends within its polling interval."""
@@ -191,8 +234,7 @@ class UrlIo:
                 data += self._device.read(self._waiting()) if data else b""
                 if data:
                     self._post(bytes(data))
-        except (OSError, TypeError, AttributeError) as error:
-            # pyserial's socket handler fails with the latter two when closed under its feet
+        except (OSError, *_CLOSED_UNDERNEATH) as error:
             self._post(error if isinstance(error, OSError) else OSError(errno.ENODEV, str(error)))
         finally:
             self._device.close()

@@ -26,6 +26,7 @@ from ksmhost.target.machine import Machine, filled_arguments
 from ksmhost.target.process import end_process, start_leashed
 from ksmhost.target.qmp import Qmp
 
+_VERSION_S = 10.0
 _VERSION = re.compile(r"version (\d+(?:\.\d+)*)")
 
 
@@ -40,18 +41,33 @@ async def check_version(emulator: Emulator) -> None:
     todo = f"sudo apt install {emulator.package}" if emulator.package else ""
     if shutil.which(emulator.program) is None:
         raise KsmhostError(f"{emulator.program} is missing.", todo=todo, code=ExitCode.MISSING_TOOL)
-    process = await asyncio.create_subprocess_exec(
-        emulator.program, "--version", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
-    )
-    out, _ = await process.communicate()
+    said = await _ask_version(emulator.program)
     wanted = tuple(int(part) for part in emulator.min_version.split("."))
-    if version_of(out.decode(errors="replace")) < wanted:
+    if not version_of(said):
         raise KsmhostError(
-            f"{emulator.program} is too old: {out.decode(errors='replace').splitlines()[0]}.",
+            f"{emulator.program} does not tell its version: it seems to be broken.",
+            todo=todo,
+            code=ExitCode.MISSING_TOOL,
+        )
+    if version_of(said) < wanted:
+        raise KsmhostError(
+            f"{emulator.program} is too old: {said.splitlines()[0]}.",
             means=f"This board needs {emulator.min_version} or newer.",
             todo=f"{todo} (Debian 12 has a newer one in bookworm-backports)" if todo else "",
             code=ExitCode.MISSING_TOOL,
         )
+
+
+async def _ask_version(program: str) -> str:
+    """What the program prints of itself; "" if it says nothing in time."""
+    process = await start_leashed([program, "--version"], output=subprocess.PIPE)
+    try:
+        out, _ = await asyncio.wait_for(process.communicate(), _VERSION_S)
+    except TimeoutError:
+        return ""
+    finally:
+        await end_process(process, _VERSION_S)
+    return out.decode(errors="replace")
 
 
 class QemuTarget:
