@@ -142,3 +142,10 @@ def test_whatever_happens_it_never_gets_stuck(events: list[tuple[str, float]]) -
         assert not stuck or guard.state is LinkState.LOST
     states = [change.state for change in told]
     assert all(a is not b for a, b in pairwise(states))
+
+
+def test_what_waited_for_a_long_boot_is_not_given_up_when_it_ends() -> None:
+    guard, _ = make(boots=True)
+    guard.heard_frame(TIMING.boot_s - 0.1)
+    assert guard.state is LinkState.CONNECTED
+    assert guard.patience_s >= TIMING.boot_s

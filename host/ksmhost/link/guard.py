@@ -68,6 +68,8 @@ class Guard:
         """How long a request may wait for a state that lets it out."""
         waits = {
             LinkState.BOOTING: self._timing.boot_s,
+            # What waited for a boot goes out now, however long that took.
+            LinkState.CONNECTED: self._timing.boot_s,
             LinkState.LOST: self._timing.back_s,
             LinkState.DIED: 0.0,
             LinkState.ENDED: 0.0,
