@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="./bootstrap demo", description=__doc__.split("\n")[0])
     parser.add_argument("--board", default="qemu-virt")
     parser.add_argument("--workload", default="micropython-gateway")
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=45.0)
     given = parser.parse_args(arguments)
     plan = Plan(given.board, given.workload, given.seconds)
     console = Console()

@@ -22,6 +22,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from SCons.Script import Action
+
 AGENT_DIR = "#firmware/agent"
 FUZZ_DIR = "#tests/fuzz"
 CDDL = tuple(f"#firmware/proto/{name}.cddl" for name in ("smp", "ksmhost", "image"))
@@ -114,7 +116,7 @@ def _zcbor(env: Any) -> Any:
                 *ZCBOR_REQUIREMENTS,
             ],
         ]
-        env.Command(program, [], install)
+        env.Command(program, [], Action(install, "VENV  $TARGET"))
         env.NoClean(program)
         env.Precious(program)
     return program
@@ -138,7 +140,7 @@ def _codec(env: Any, build_dir: Any) -> list[Any]:
     nodes = env.Command(
         sources + headers,
         [env.File(path) for path in CDDL],
-        _zcbor_command(env, program, codec),
+        Action(_zcbor_command(env, program, codec), "CODEC  $TARGET"),
     )
     # The program's own content says nothing: it is a stub of the venv. Its version does.
     env.Depends(nodes, env.Value(" ".join(ZCBOR_REQUIREMENTS)))
@@ -244,7 +246,8 @@ def agent(env: Any, build_dir: Any, arch: str, musl_root: str) -> list[Any]:
     if stamp := env.get("MUSL_STAMP"):
         env.Depends(objects, stamp)
     debug = cross.Program(build_dir.File("agent.debug"), objects)
-    stripped = cross.Command(build_dir.File("agent"), debug, "$STRIP -o $TARGET $SOURCE")
+    strip = Action("$STRIP -o $TARGET $SOURCE", "STRIP  $TARGET")
+    stripped = cross.Command(build_dir.File("agent"), debug, strip)
     return [stripped[0], debug[0]]
 
 

@@ -36,8 +36,8 @@ from steps import (
 PACKAGE_TARBALL = "/usr/src/linux-source-6.12.tar.xz"
 SERIES = "6.12"
 LINES_ONLY = "-g1"
-"""Debug information of all but KSM: lines and functions, enough for an oops. With types it
-costs a fifth of the compile time; mm/Makefile is patched to ask for them where `size` needs them."""
+"""Debug information of all but KSM: lines and functions, enough for an oops. Types cost a fifth of
+the compile time; mm/Makefile is patched to ask for them where `ksmhost size` needs them."""
 
 
 def exists(env):
