@@ -109,6 +109,8 @@ def run_logged(
             raise
     if process.wait():
         raise StepError(_failure(title, log))
+    if not log.stat().st_size:
+        log.unlink()
 
 
 def _follow(title, process, out, count, started) -> None:

@@ -10,15 +10,15 @@ The board is booted once; every test gets the one session to it and leaves the b
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from board_waits import answering, plain
 
 from ksmhost.board import Board, find_project, load_board
-from ksmhost.link import BoardSession, LinkState, Timing, Where, open_session
+from ksmhost.link import BoardSession, Timing, Where, open_session
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -87,16 +87,3 @@ async def _restore(session: BoardSession, before: dict[str, str]) -> None:
     for name, value in before.items():
         if after.get(name) != value:
             await session.set_knob(name, plain(value))
-
-
-def plain(value: str) -> str:
-    """A knob's text as it is written: `[none] scan-time` is read, `none` written."""
-    chosen = [word.strip("[]") for word in value.split() if word.startswith("[")]
-    return chosen[0] if chosen else value
-
-
-async def answering(session: BoardSession, within_s: float = 90.0) -> None:
-    """Wait until the board answers."""
-    async with asyncio.timeout(within_s):
-        while session.state is not LinkState.CONNECTED:
-            await asyncio.sleep(0.1)

@@ -7,8 +7,8 @@ import asyncio
 from contextlib import suppress
 
 import pytest
+from board_waits import answering
 
-from conftest import answering
 from ksmhost.board import Board
 from ksmhost.errors import KsmhostError
 from ksmhost.link import BoardDied, BoardSession, LinkEvent
