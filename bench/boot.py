@@ -15,19 +15,27 @@ import statistics
 import time
 
 from ksmhost.link import Timing, Where, open_session
+from ksmhost.link.registry import list_running
+
+
+async def ended(within_s: float = 20.0) -> None:
+    """Wait until the emulator is gone: it ends soon after its last client left."""
+    async with asyncio.timeout(within_s):
+        while list_running():
+            await asyncio.sleep(0.1)
 
 
 async def first_answer_s(board: str, direct: bool) -> float:
     """Start the board's emulator; return how long it took to say who it is."""
     started = time.monotonic()
     where = Where(board=board, emulate=True, direct=direct)
-    session = await open_session(where, Timing(probe_s=0.05, probe_max_s=0.05, linger_s=0.0))
+    session = await open_session(where, Timing(linger_s=0.5))
     try:
         await session.identity()
         return time.monotonic() - started
     finally:
         await session.close()
-        await asyncio.sleep(1)  # the emulator ends with its last client
+        await ended()
 
 
 def main() -> None:

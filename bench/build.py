@@ -4,14 +4,12 @@
 
     python bench/build.py
 
-Changes firmware/agent/main.c and puts it back. Beside the null build stands its peer: a null make
-of the kernel alone.
+Changes firmware/agent/main.c and puts it back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import sys
 import time
@@ -30,29 +28,11 @@ def timed_s(command: list[str]) -> float:
     return time.monotonic() - started
 
 
-def null_make() -> list[str]:
-    """Return the kernel's own null build of what SCons built, with the same flags."""
-    tree, out = PROJECT / "build/src/linux-6.12", PROJECT / "build/qemu-virt/kernel"
-    maps = f"-ffile-prefix-map={tree}=. -ffile-prefix-map={out}=."
-    ccache = "ccache " if shutil.which("ccache") else ""
-    cross = "aarch64-linux-gnu-"
-    return [
-        "make", "-s", "-C", str(tree), f"O={out}", "ARCH=arm64", f"CROSS_COMPILE={cross}",
-        f"CC={ccache}{cross}gcc", f"HOSTCC={ccache}gcc", f"KCFLAGS={maps}", f"KAFLAGS={maps}",
-        "KBUILD_BUILD_TIMESTAMP=@1735689600", "KBUILD_BUILD_USER=ksmhost",
-        "KBUILD_BUILD_HOST=ksmhost", "KBUILD_BUILD_VERSION=1", "Image",
-    ]  # fmt: skip
-
-
 def main() -> None:
     """Print the figures."""
     timed_s(SCONS)
     scons_s = min(timed_s(SCONS) for _ in range(3))
-    make_s = min(timed_s(null_make()) for _ in range(3))
-    print(
-        f"null build: scons {scons_s:.2f} s, make of the kernel alone {make_s:.2f} s, "
-        f"ratio {scons_s / make_s:.2f}"
-    )
+    print(f"null build: {scons_s:.2f} s")
     source = PROJECT / "firmware/agent/main.c"
     before = source.read_text()
     try:
