@@ -39,9 +39,8 @@ _UNUSABLE = (LinkState.LOST, LinkState.SILENT, LinkState.BOOTING, LinkState.DIED
 class Pacing:
     """How often a stream asks and how long it bears with a board that does not answer."""
 
-    poll_min_s: float = 0.5
-    """Pause between two questions at short periods: many samples travel in one answer, which costs
-    the board less than many answers do."""
+    poll_min_s: float = 0.2
+    """Pause between two questions at short periods: several samples travel in one answer."""
     poll_max_s: float = 1.0
     stall_s: float = 0.4
     """No new sample for this long, and three periods: ask whether sampling still runs."""
