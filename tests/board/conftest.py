@@ -46,9 +46,9 @@ def described(where: Where) -> Board:
 
 @pytest.fixture(scope="session", autouse=True)
 def built(where: Where, described: Board) -> None:
-    """Skip the lot when the image was not built: there is nothing to boot."""
+    """Fail at once when the image was not built: there is nothing to boot."""
     if where.emulate and not (described.build_dir() / "manifest.json").is_file():
-        pytest.skip(f"no image: scons board={where.board}", allow_module_level=True)
+        pytest.fail(f"no image: scons board={where.board}", pytrace=False)
 
 
 @pytest.fixture(scope="session", autouse=True)

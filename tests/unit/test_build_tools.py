@@ -48,7 +48,6 @@ def test_the_later_fragment_counts(tmp_path: Path) -> None:
 
 @pytest.fixture
 def uboot():  # type: ignore[no-untyped-def]
-    pytest.importorskip("SCons")
     import uboot
 
     return uboot

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import struct
 import subprocess
@@ -48,9 +47,6 @@ WRITE_FLASH = struct.pack(
     0xB9000064,  # str w4, [x3]: the word
 )
 
-needs_qemu = pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"no {QEMU}")
-needs_mtools = pytest.mark.skipif(shutil.which("mformat") is None, reason="no mtools")
-
 
 def machine(folder: Path, *args: str, disk: Path | None = None, version: str = "7.2") -> Machine:
     """A board whose boot loader is the echo program."""
@@ -87,7 +83,6 @@ async def read_until(line: Line, wanted: bytes) -> bytes:
     return seen
 
 
-@needs_qemu
 async def test_the_uart_echoes_and_a_power_cycle_starts_anew(tmp_path: Path) -> None:
     target = QemuTarget(machine(tmp_path), Timing())
     line = await target.start()
@@ -104,7 +99,6 @@ async def test_the_uart_echoes_and_a_power_cycle_starts_anew(tmp_path: Path) -> 
     assert not _children_of(os.getpid())
 
 
-@needs_qemu
 async def test_an_emulator_that_is_killed_ends_the_line(tmp_path: Path) -> None:
     target = QemuTarget(machine(tmp_path), Timing())
     line = await target.start()
@@ -119,7 +113,6 @@ async def test_an_emulator_that_is_killed_ends_the_line(tmp_path: Path) -> None:
         await target.stop()
 
 
-@needs_qemu
 async def test_the_emulator_dies_with_its_owner(tmp_path: Path) -> None:
     (tmp_path / "u-boot.bin").write_bytes(ECHO)
     script = (
@@ -150,7 +143,6 @@ async def test_the_emulator_dies_with_its_owner(tmp_path: Path) -> None:
         await asyncio.sleep(0.01)
 
 
-@needs_qemu
 async def test_a_run_leaves_the_image_as_it_was_built(tmp_path: Path) -> None:
     image, disk = tmp_path / "sdcard.img", tmp_path / "mine.img"
     with image.open("wb") as file:
@@ -181,7 +173,6 @@ def _children_of(parent: int) -> list[int]:
     return found
 
 
-@needs_qemu
 async def test_what_qemu_says_of_wrong_arguments_is_passed_on(tmp_path: Path) -> None:
     target = QemuTarget(machine(tmp_path, "-device", "no-such-thing"), Timing())
     with pytest.raises(KsmhostError, match="no-such-thing") as failed:
@@ -190,7 +181,6 @@ async def test_what_qemu_says_of_wrong_arguments_is_passed_on(tmp_path: Path) ->
     assert not _children_of(os.getpid())
 
 
-@needs_qemu
 async def test_too_old_and_missing_emulators_are_told(tmp_path: Path) -> None:
     with pytest.raises(KsmhostError, match="too old") as old:
         await check_version(machine(tmp_path, version="99.0").emulator)
@@ -256,7 +246,6 @@ def make_image(path: Path, kind: int = 0x0C) -> None:
     path.write_bytes(bytes(mbr) + bytes(8 * MIB - 512))
 
 
-@needs_mtools
 async def test_boot_files_come_out_of_the_image(tmp_path: Path) -> None:
     image = tmp_path / "sdcard.img"
     make_image(image)
