@@ -1,13 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of the whole suite: which board the board tests run on."""
+"""The whole suite: which board and engine the tests run on, and how many run side by side."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
+
+ALONE = tuple(Path(__file__).parent / name for name in ("board", "engine"))
+"""Tests that use the whole machine: one board, or kernels that are timed by their host."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--board NAME (emulated), --port PORT (a real one)."""
+    """--board NAME (emulated), --port PORT (a real one); --engine and others of engine tests."""
     group = parser.getgroup("board")
-    group.addoption("--board", default="qemu-virt", help="the board to test (qemu-virt)")
+    group.addoption(
+        "--board", default=None, help="the board to test (qemu-virt; engine tests: uml, qemu-virt)"
+    )
+    group.addoption("--engine", default=None, help="the engine to test (engine tests: each one)")
+    group.addoption(
+        "--torture-seconds", type=int, default=None, help="how long to torture an engine"
+    )
     group.addoption("--port", default=None, help="a real board's serial port or URL")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Folders of unit tests run side by side: they mostly wait."""
+    for arg in config.args:
+        path = config.invocation_params.dir / arg.partition("::")[0]
+        if path.is_file() or any(a.is_relative_to(path) or path.is_relative_to(a) for a in ALONE):
+            return 0
+    return (os.cpu_count() or 1) + 1

@@ -47,6 +47,14 @@ static void on_queued(void *ctx)
 	serial_pump(&agent->serial);
 }
 
+static void on_knob_written(void *ctx, int result)
+{
+	struct agent *agent = ctx;
+
+	grp_settings_done(agent, result);
+	serial_pump(&agent->serial);
+}
+
 static void on_command_done(void *ctx, const char *output, size_t len, int exit_code)
 {
 	struct agent *agent = ctx;
@@ -144,7 +152,8 @@ static void reap_children(struct agent *agent)
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		if (!workloads_reap(&agent->workloads, pid, status) &&
-		    !console_reap(&agent->console, pid))
+		    !console_reap(&agent->console, pid) &&
+		    !knob_write_reap(&agent->knob_write, pid, status))
 			command_reap(&agent->command, pid, status);
 }
 
@@ -216,6 +225,9 @@ int agent_prepare(struct agent *agent, const struct agent_options *options)
 	agent->command.done = on_command_done;
 	agent->command.ctx = agent;
 	command_init(&agent->command);
+	agent->knob_write.done = on_knob_written;
+	agent->knob_write.ctx = agent;
+	knob_write_init(&agent->knob_write, &agent->loop);
 	err = workloads_init(&agent->workloads);
 	load_workloads(agent, options->workloads);
 	return err ? err : sampler_init(&agent->sampler, &agent->counters, &agent->loop);

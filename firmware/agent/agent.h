@@ -10,6 +10,7 @@
 #include "counters.h"
 #include "facts.h"
 #include "kmsg.h"
+#include "knob_write.h"
 #include "knobs.h"
 #include "loop.h"
 #include "out.h"
@@ -51,6 +52,8 @@ struct agent {
 	struct counters counters;
 	struct sampler sampler;
 	struct knobs knobs;
+	struct knob_write knob_write;
+	struct smp_request knob_request;
 	struct workloads workloads;
 	struct console console;
 	struct kmsg kmsg;
@@ -75,6 +78,7 @@ void agent_reset(struct agent *agent, bool force);
 /* Handlers that live apart from their group's table. */
 int grp_sampling(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
 int grp_samples(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
+void grp_settings_done(struct agent *agent, int result);
 void grp_shell_done(struct agent *agent, const char *output, size_t len, int exit_code);
 
 #endif

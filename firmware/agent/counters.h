@@ -4,8 +4,9 @@
  *
  * Which counters there are is settled at start and never changes. Those of the engine are found by
  * counters_engine.c, those of the rest of the system by counters_system.c. A sample reads the
- * engine's afresh whenever the engine has run since the sample before. What else costs much to read
- * is read less often: a source rests for 4000 times what it cost, but for a second at most.
+ * engine's afresh whenever the engine has run since the sample before, which the CPU clock of its
+ * thread tells. What else costs much to read is read less often: a source rests for 4000 times what
+ * it cost, but for a second at most.
  */
 #ifndef KSMHOST_COUNTERS_H
 #define KSMHOST_COUNTERS_H

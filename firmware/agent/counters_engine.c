@@ -161,6 +161,14 @@ static bool is_ksmd(const char *proc_dir, const char *pid)
 	return at && scan_number(&at, &parent) && parent == 2; /* a child of kthreadd */
 }
 
+/* A clock that counts ns tells by itself whether the engine has run: no need to read the others. */
+static void clock_is_the_mark(struct counters *c)
+{
+	for (size_t i = 0; i < c->source_count; i++)
+		if (c->sources[i].pace == COUNTER_MARK)
+			c->sources[i].pace = COUNTER_ENGINE;
+}
+
 static void add_ksmd(struct counters *c, const char *pid)
 {
 	char path[64];
@@ -174,6 +182,7 @@ static void add_ksmd(struct counters *c, const char *pid)
 	if (clock) {
 		close(fd);
 		fd = -1;
+		clock_is_the_mark(c);
 	}
 	counters_add(c, "cpu_ms");
 	counters_add_source(c, fd, 1, clock ? refresh_ksmd_clock : refresh_ksmd_ticks)->pace =

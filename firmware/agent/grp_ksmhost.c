@@ -5,7 +5,7 @@
 #include "clock.h"
 #include "grp.h"
 
-#define PROTOCOL_VERSION 1
+#define PROTOCOL_VERSION 2
 
 static int identity(struct agent *agent, const struct smp_request *request, struct smp_reply *reply)
 {

@@ -6,6 +6,7 @@
 
 #define ROWS_MAX 128    /* as in ksmhost.cddl */
 #define BODY_HEAD_MAX 64 /* a batch without its rows */
+#define ROW_HEAD_MAX 2   /* of a list of fewer than 256 */
 
 static int set_period(struct agent *agent, const struct smp_request *request)
 {
@@ -39,7 +40,7 @@ int grp_sampling(struct agent *agent, const struct smp_request *request, struct 
 	return GRP_ENCODE(sampling_response, reply, &answer);
 }
 
-/* Bytes of a CBOR integer, or of the head of a list that long. */
+/* Bytes of a CBOR integer. */
 static size_t cbor_size(int64_t value)
 {
 	uint64_t n = value < 0 ? ~(uint64_t)value : (uint64_t)value;
@@ -47,16 +48,46 @@ static size_t cbor_size(int64_t value)
 	return n < 24 ? 1 : n <= UINT8_MAX ? 2 : n <= UINT16_MAX ? 3 : n <= UINT32_MAX ? 5 : 9;
 }
 
-/* Fill a row with differences and return its size. */
-static size_t fill_row(struct sample_row *row, const int64_t *now, const int64_t *before,
-		       size_t columns)
+static int64_t difference(int64_t now, int64_t before)
 {
-	size_t size = cbor_size((int64_t)columns);
+	return (int64_t)((uint64_t)now - (uint64_t)before);
+}
 
-	row->Int_count = columns;
-	for (size_t i = 0; i < columns; i++) {
-		row->Int[i] = (int64_t)((uint64_t)now[i] - (before ? (uint64_t)before[i] : 0));
-		size += cbor_size(row->Int[i]);
+/* Append a number to a row and return its size. */
+static size_t put(struct sample_row *row, int64_t value)
+{
+	row->Int[row->Int_count++] = value;
+	return cbor_size(value);
+}
+
+/* The row an answer begins with. */
+static size_t fill_whole(struct sample_row *row, const int64_t *now, size_t columns)
+{
+	size_t size = ROW_HEAD_MAX;
+
+	row->Int_count = 0;
+	for (size_t i = 0; i < columns; i++)
+		size += put(row, now[i]);
+	return size;
+}
+
+/* A further row: most counters stand still from one sample to the next, and are left out. */
+static size_t fill_changes(struct sample_row *row, const int64_t *now, const int64_t *before,
+			   size_t columns)
+{
+	size_t size = ROW_HEAD_MAX;
+	int64_t skipped = 0;
+
+	row->Int_count = 0;
+	size += put(row, difference(now[0], before[0]));
+	for (size_t i = 1; i < columns; i++) {
+		if (now[i] == before[i]) {
+			skipped++;
+			continue;
+		}
+		size += put(row, skipped);
+		size += put(row, difference(now[i], before[i]));
+		skipped = 0;
 	}
 	return size;
 }
@@ -75,7 +106,9 @@ static void fill_rows(const struct sampler *s, struct samples_response *answer, 
 
 		if (n == max)
 			return;
-		size_t size = fill_row(&answer->sample_row_m[n], now, before, columns);
+		struct sample_row *row = &answer->sample_row_m[n];
+		size_t size = before ? fill_changes(row, now, before, columns) :
+				       fill_whole(row, now, columns);
 		if (size > left)
 			return;
 		left -= size;

@@ -26,11 +26,23 @@ static int settings_write(struct agent *agent, const struct smp_request *request
 {
 	struct settings_write_request write;
 
+	(void)reply;
 	if (!GRP_DECODE(settings_write_request, request, &write))
 		return SMP_EINVAL;
-	int err = knob_write(&agent->knobs, write.name.value, write.name.len, write.val.value,
-			     write.val.len);
-	return err ? SMP_ERRNO(err) : grp_empty(reply);
+	int err = knob_write_start(&agent->knob_write, &agent->knobs, write.name.value,
+				   write.name.len, write.val.value, write.val.len);
+	if (err)
+		return SMP_ERRNO(err);
+	agent->knob_request = *request; /* of a client that asks again, the latest */
+	return SMP_LATER;
+}
+
+void grp_settings_done(struct agent *agent, int result)
+{
+	struct smp_reply reply = smp_reply_begin(agent);
+
+	smp_answer(agent, &agent->knob_request, &reply,
+		   result ? SMP_ERRNO(result) : grp_empty(&reply));
 }
 
 const struct smp_command grp_settings[] = {

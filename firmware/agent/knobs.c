@@ -101,24 +101,10 @@ int knob_read(const struct knobs *k, const uint8_t *name, size_t name_len,
 	return len;
 }
 
-int knob_write(const struct knobs *k, const uint8_t *name, size_t name_len, const uint8_t *value,
-	       size_t value_len)
+int knob_open(const struct knobs *k, const uint8_t *name, size_t name_len)
 {
-	char copy[KNOB_NAME_MAX], line[KNOB_TEXT_MAX];
+	char copy[KNOB_NAME_MAX];
 	int err = copy_name(name, name_len, copy);
 
-	if (err)
-		return err;
-	if (value_len == 0 || value_len + 1 > sizeof(line))
-		return -EINVAL;
-	memcpy(line, value, value_len);
-	line[value_len] = '\n';
-	int fd = open_file(k, copy, O_WRONLY | O_TRUNC, 0222);
-	if (fd < 0)
-		return fd;
-	ssize_t n = write(fd, line, value_len + 1);
-
-	err = n < 0 ? -errno : 0;
-	close(fd);
-	return err;
+	return err ? err : open_file(k, copy, O_WRONLY | O_TRUNC, 0222);
 }

@@ -22,8 +22,7 @@ void knobs_init(struct knobs *k, const char *directory);
 int knob_read(const struct knobs *k, const uint8_t *name, size_t name_len,
 	      char text[KNOB_TEXT_MAX]);
 
-/* Write one. Returns 0 or the kernel's negative errno. */
-int knob_write(const struct knobs *k, const uint8_t *name, size_t name_len, const uint8_t *value,
-	       size_t value_len);
+/* Open one for writing. Returns a file descriptor or a negative errno. */
+int knob_open(const struct knobs *k, const uint8_t *name, size_t name_len);
 
 #endif

@@ -21,6 +21,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from ksmhost.board.model import ENGINES
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link import BoardSession, Timing, Where, open_session
 from ksmhost.sample import Derived, Deriver, Sample, derive, stream
@@ -39,6 +40,8 @@ class Plan:
     workload: str
     seconds: float
     period_ms: int = 500
+    engine: str | None = None
+    """Which image; None: the one that is built by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,8 @@ class Outcome:
 async def run(plan: Plan, console: Console) -> Outcome:
     """Boot the board, run the plan, return what it came to. Raises KsmhostError."""
     console.print(f"Booting [b]{plan.board}[/b] through its boot loader ...")
-    session = await open_session(Where(board=plan.board, emulate=True), Timing())
+    where = Where(board=plan.board, emulate=True, engine=plan.engine)
+    session = await open_session(where, Timing())
     try:
         who = await session.identity()
         console.print(
@@ -146,8 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--board", default="qemu-virt")
     parser.add_argument("--workload", default="micropython-gateway")
     parser.add_argument("--seconds", type=float, default=45.0)
+    parser.add_argument("--engine", choices=ENGINES)
     given = parser.parse_args(arguments)
-    plan = Plan(given.board, given.workload, given.seconds)
+    plan = Plan(given.board, given.workload, given.seconds, engine=given.engine)
     console = Console()
     try:
         outcome = asyncio.run(run(plan, console))

@@ -32,7 +32,7 @@ class ExitCode(IntEnum):
     MISSING_TOOL = 8
     """A program or package is missing or too old."""
     BUILD = 9
-    """The build failed."""
+    """The build failed, or what was asked for is not built."""
     BOARD_DIED = 10
     """The board panicked, reset itself, or its emulator ended."""
     INTERRUPTED = 130

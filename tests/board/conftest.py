@@ -34,7 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def where(pytestconfig: pytest.Config) -> Where:
     """The board the command line names."""
     port = pytestconfig.getoption("--port")
-    return Where(board=pytestconfig.getoption("--board"), port=port, emulate=port is None)
+    return Where(
+        board=pytestconfig.getoption("--board") or "qemu-virt", port=port, emulate=port is None
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong on a bench: resets under traffic, a killed agent, a panic."""
+"""What goes wrong on a bench: resets under traffic, cut power, a killed agent, a panic."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
+from pathlib import Path
 
 import pytest
 from board_waits import answering
 
 from ksmhost.board import Board
 from ksmhost.errors import KsmhostError
-from ksmhost.link import BoardDied, BoardSession, LinkEvent
+from ksmhost.link import (
+    BoardDied,
+    BoardSession,
+    LinkEvent,
+    LinkState,
+    Timing,
+    Where,
+    open_session,
+)
+from ksmhost.sample import Gap, Sample, stream
+from ksmhost.sample.stream import Pacing
+
+POWERS_OFF = ("qemu-virt", "uml")
+"""Boards that can switch themselves off, which an emulator shows by ending."""
 
 
 async def _console_says(board: BoardSession, wanted: bytes, typed: bytes, within_s: float) -> bytes:
@@ -57,6 +71,53 @@ async def test_traffic_during_a_reset_does_not_stop_the_boot_loader(board: Board
         noise.cancel()
         await asyncio.gather(noise, return_exceptions=True)
     await board.console_write(b"\n")
+
+
+async def test_init_restarts_the_board(board: BoardSession) -> None:
+    before = (await board.identity()).boot_id
+    await board.console_write(b"kill -TERM 1\n")
+    await _rebooted(board, before, 90)
+
+
+@pytest.mark.timeout(240)
+async def test_samples_go_on_after_a_power_cycle(board: BoardSession, where: Where) -> None:
+    if not where.emulate:
+        pytest.skip("nothing here can switch a real board off and on")
+    before = (await board.identity()).boot_id
+    seen = 0
+    async with (
+        asyncio.timeout(200),
+        aclosing(stream(board, 20, pacing=Pacing(patience_s=120))) as items,
+    ):
+        async for item in items:
+            seen += isinstance(item, Sample)
+            if seen == 50:
+                await board.power_cycle()
+            if isinstance(item, Gap) and item.restarted:
+                break
+        assert seen >= 50
+        assert isinstance(await anext(items), Sample)
+    assert (await board.identity()).boot_id != before
+
+
+@pytest.mark.timeout(180)
+async def test_init_switches_the_board_off(
+    where: Where, described: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A board of its own, since it does not come back."""
+    if not where.emulate or described.name not in POWERS_OFF:
+        pytest.skip("this board cannot switch itself off")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    other = await open_session(where, Timing(boot_s=90.0))
+    try:
+        await answering(other)
+        await other.console_write(b"kill -USR2 1\n")
+        async with asyncio.timeout(30):
+            while other.state is not LinkState.ENDED:
+                await asyncio.sleep(0.1)
+    finally:
+        await other.close()
 
 
 async def test_a_killed_agent_comes_back_and_the_board_goes_on(board: BoardSession) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 
 import pytest
@@ -53,3 +54,28 @@ async def test_pages_to_scan_belongs_to_the_advisor_while_it_runs(board: BoardSe
 async def test_what_is_no_knob_cannot_be_set(board: BoardSession, name: str) -> None:
     with pytest.raises(RefusedError):
         await board.set_knob(name, "1")
+
+
+@pytest.mark.timeout(240)
+async def test_the_board_answers_and_samples_while_a_knob_is_written(board: BoardSession) -> None:
+    """Unmerging takes the kernel a while, and nobody else should have to wait for it."""
+    await board.set_knob("pages_to_scan", "5000")
+    await board.set_knob("sleep_millisecs", "10")
+    await board.set_knob("run", "1")
+    await board.workload_start("synthetic-duplicates")
+    async with asyncio.timeout(120):
+        while (await board.counters("ksm"))["pages_sharing"] < 15_000:
+            await asyncio.sleep(0.25)
+    first = (await board.sampling_start(5)).next
+    taken: list[int] = []
+    try:
+        async with asyncio.timeout(60):
+            unmerging = asyncio.create_task(board.set_knob("run", "2"))
+            while not unmerging.done():
+                taken.append((await board.sampling()).next)
+            await unmerging
+    finally:
+        await board.sampling_stop()
+    assert len(taken) > 1, "it was answered before anything else was"
+    assert taken[-2] > first, "no sample was taken before the write was done"
+    assert (await board.counters("ksm"))["pages_sharing"] == 0

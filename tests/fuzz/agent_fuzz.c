@@ -4,13 +4,15 @@
  *
  * LLVMFuzzerTestOneInput is what libFuzzer wants. Without libFuzzer (the default: gcc has none) the
  * driver below mutates valid messages for a set time: agent-fuzz SECONDS [SEED]. A finding is a
- * sanitizer's report or a failed check; the input is left in agent-fuzz.input.
+ * sanitizer's report or a failed check; the input is left in agent-fuzz.input. With clang and its
+ * run-time library `scons agent-libfuzzer` builds one for a long search: agent-libfuzzer CORPUS_DIR.
  */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -57,6 +59,19 @@ static void add_workload(const char *name, bool synthetic)
 	w->argv[0] = (char *)(uintptr_t)"/nonexistent";
 }
 
+static void remove_temporary(void)
+{
+	static const char *const names[] = { "run", "pages_to_scan", "pages_shared",
+					     "general_profit" };
+	char path[128];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", ksm_dir, names[i]);
+		unlink(path);
+	}
+	rmdir(ksm_dir);
+}
+
 static void start(void)
 {
 	static const struct agent_options options = {
@@ -64,6 +79,7 @@ static void start(void)
 	};
 
 	check(mkdtemp(ksm_dir) != NULL, "temporary directory");
+	atexit(remove_temporary);
 	write_file("run", "0\n", 0644);
 	write_file("pages_to_scan", "100\n", 0644);
 	write_file("pages_shared", "17\n", 0444);
@@ -122,6 +138,17 @@ static void drain(void)
 		out_sent(&agent.out, len);
 	}
 	check(answers.crc_errors == 0 && answers.line_errors == 0, "answers are whole");
+}
+
+/* A write to a knob is answered when its child has ended. */
+static void finish_knob_write(void)
+{
+	pid_t pid = agent.knob_write.pid;
+	int status;
+
+	if (pid && waitpid(pid, &status, 0) == pid)
+		check(knob_write_reap(&agent.knob_write, pid, status), "a child of the agent's");
+	drain();
 }
 
 static void feed(const uint8_t *bytes, size_t len)
@@ -189,6 +216,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		parse_files(data + 1, size - 1);
 	else
 		feed_message(data + 1, size - 1);
+	finish_knob_write();
 	return 0;
 }
 
@@ -302,19 +330,6 @@ static void keep_input(const uint8_t *data, size_t size)
 	close(fd);
 }
 
-static void remove_temporary(void)
-{
-	static const char *const names[] = { "run", "pages_to_scan", "pages_shared",
-					     "general_profit" };
-	char path[128];
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		snprintf(path, sizeof(path), "%s/%s", ksm_dir, names[i]);
-		unlink(path);
-	}
-	rmdir(ksm_dir);
-}
-
 static uint8_t input[INPUT_MAX];
 static size_t input_size;
 
@@ -348,7 +363,6 @@ int main(int argc, char **argv)
 	       (unsigned long long)answers.messages,
 	       (unsigned long long)agent.serial.decoder.crc_errors,
 	       (unsigned long long)agent.serial.decoder.line_errors);
-	remove_temporary();
 	return 0;
 }
 

@@ -121,7 +121,11 @@ class CutModem:
         os.write(self._wake_write, b"x")
 
     def cut(self) -> None:
-        """Hang up on the agent: its tty is gone, as when a USB cable is pulled."""
+        """Hang up on the agent: its tty is gone, as when a USB cable is pulled.
+
+        Its name goes first: the next pty of some other test may get the old one's number.
+        """
+        self.agent_tty.unlink()
         master, slave = self._agent_master, self._agent_slave
         self._agent_master = self._agent_slave = -1
         self._wake()

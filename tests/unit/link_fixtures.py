@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the link share: short times, a private runtime folder, a cable, an agent.
+"""What the tests of the link share: short times, a cable, an agent.
 
 A pytest plugin: `pytest_plugins = ("link_fixtures",)`.
 """
@@ -21,9 +21,9 @@ from ksmhost.link import BoardSession, LinkEvent, LinkState, StateChanged, Timin
 QUICK = Timing(
     answer_s=0.4,
     tries=2,
-    open_s=2.0,
-    boot_s=5.0,
-    back_s=5.0,
+    open_s=10.0,
+    boot_s=10.0,
+    back_s=10.0,
     reopen_s=0.05,
     probe_s=0.05,
     probe_max_s=0.2,
@@ -31,20 +31,11 @@ QUICK = Timing(
     loader_hold_s=0.5,
     kernel_hold_s=0.3,
     quiet_s=0.15,
-    command_s=2.0,
+    command_s=5.0,
     linger_s=0.2,
     stop_s=1.0,
 )
 """The link's times, shortened for tests on a loop of ptys."""
-
-
-@pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A runtime folder of the test's own."""
-    folder = tmp_path / "run"
-    folder.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-    return folder / "ksmhost"
 
 
 @pytest.fixture
@@ -70,7 +61,7 @@ async def no_process_left(runtime: Path) -> AsyncIterator[None]:
     await until(lambda: not list(runtime.glob("*")))
 
 
-async def until(condition: Callable[[], bool], patience_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], patience_s: float = 15.0) -> None:
     """Wait until `condition` holds."""
     deadline = time.monotonic() + patience_s
     while not condition():
@@ -87,7 +78,7 @@ async def next_event(
     events: AsyncIterator[LinkEvent], kind: type[LinkEvent], state: LinkState | None = None
 ) -> LinkEvent:
     """The next event of one kind (and, for a change of state, to that state)."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         async for event in events:
             if isinstance(event, kind) and (
                 state is None or (isinstance(event, StateChanged) and event.state is state)

@@ -25,7 +25,8 @@ from ksmhost.cli.command import run
 from ksmhost.errors import ExitCode
 
 KSMHOST = [sys.executable, "-m", "ksmhost"]
-WAIT_S = 15.0
+WAIT_S = 60.0
+"""Long enough for a machine that does much else meanwhile."""
 
 
 class BoardCli:

@@ -198,3 +198,4 @@ async def test_screenshot_is_an_svg_of_the_figures(tmp_path: Path) -> None:
     svg = file.read_text(encoding="utf-8")
     assert board.typed == b"ls\r"
     assert svg.startswith("<svg") and "qemu-virt" in svg and "saved" in svg
+    assert "font-face" not in svg and "url(" not in svg.replace("url(#", "")

@@ -21,17 +21,27 @@ QUICK = Pacing(
 IMPATIENT = Pacing(poll_min_s=0.01, poll_max_s=0.01, patience_s=0.1, retry_s=0.02, stop_s=0.2)
 
 
+SELDOM = Pacing(poll_min_s=0.2, poll_max_s=0.2, stall_s=0.1, stop_s=0.2)
+
+
 class Collector:
     """Reads a stream in the background and keeps what it gives."""
 
     def __init__(
-        self, board: MemorySession, period_ms: int = 100, *, history: bool = False
+        self,
+        board: MemorySession,
+        period_ms: int = 100,
+        *,
+        history: bool = False,
+        pacing: Pacing = QUICK,
     ) -> None:
         self.items: list[StreamItem] = []
-        self._task = asyncio.create_task(self._run(board, period_ms, history))
+        self._task = asyncio.create_task(self._run(board, period_ms, history, pacing))
 
-    async def _run(self, board: MemorySession, period_ms: int, history: bool) -> None:
-        items = stream(board, period_ms, history=history, pacing=QUICK)
+    async def _run(
+        self, board: MemorySession, period_ms: int, history: bool, pacing: Pacing
+    ) -> None:
+        items = stream(board, period_ms, history=history, pacing=pacing)
         async with aclosing(items):
             async for item in items:
                 self.items.append(item)
@@ -143,6 +153,21 @@ async def test_a_running_session_that_is_fast_enough_is_joined() -> None:
     await collector.close()
     assert (await board.sampling()).session == first
     assert board.sampling_now() == 50, "whoever started it goes on using it"
+
+
+async def test_a_reader_that_asks_seldom_misses_nothing_of_a_session_it_joined() -> None:
+    board = MemorySession()
+    await board.sampling_start(20)
+    board.tick(7)
+    collector = Collector(board, 20, pacing=SELDOM)
+    await asyncio.sleep(0.05)
+    board.tick(5)
+    await collector.until(lambda: len(collector.samples()) == 5)
+    await asyncio.sleep(0.5)
+    board.tick(2)
+    await collector.until(lambda: len(collector.samples()) == 7)
+    await collector.close()
+    assert collector.seqs() == list(range(7, 14))
 
 
 async def test_a_slower_reader_gets_its_sampling_back() -> None:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from ksmhost.target import Line, LineDown, Machine, QemuTarget
 from ksmhost.target.fat import extract, fat_offset, list_files
 from ksmhost.target.machine import filled_arguments
 from ksmhost.target.qemu import check_version, version_of
+from ksmhost.target.scratch import Scratch
 
 QEMU = "qemu-system-aarch64"
 MIB = 1024 * 1024
@@ -113,7 +116,9 @@ async def test_an_emulator_that_is_killed_ends_the_line(tmp_path: Path) -> None:
         await target.stop()
 
 
-async def test_the_emulator_dies_with_its_owner(tmp_path: Path) -> None:
+async def test_the_emulator_dies_with_its_owner_and_the_next_tidies_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "u-boot.bin").write_bytes(ECHO)
     script = (
         "import asyncio, pathlib, sys\n"
@@ -141,6 +146,17 @@ async def test_the_emulator_dies_with_its_owner(tmp_path: Path) -> None:
     while any(Path(f"/proc/{pid}/exe").exists() for pid in emulators):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
+    assert scratch_folders(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mine, other = Scratch(), Scratch()
+    assert set(scratch_folders(tmp_path)) == {mine.path, other.path}
+    for scratch in (mine, other, mine):
+        scratch.remove()
+    assert not scratch_folders(tmp_path)
+
+
+def scratch_folders(folder: Path) -> list[Path]:
+    return list(folder.glob("ksmhost-*"))
 
 
 async def test_a_run_leaves_the_image_as_it_was_built(tmp_path: Path) -> None:
@@ -221,6 +237,35 @@ async def test_an_unbuilt_board_is_told(tmp_path: Path) -> None:
     with pytest.raises(KsmhostError, match="not there") as missing:
         await filled_arguments(unbuilt, tmp_path)
     assert missing.value.code is ExitCode.BUILD and "scons board=echo" in missing.value.todo
+
+
+async def test_a_product_that_was_cut_short_is_told(tmp_path: Path) -> None:
+    image = tmp_path / "sdcard.img"
+    image.write_bytes(bytes(1000))
+    manifest = {"files": {"sdcard.img": {"size_bytes": 1000}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    booted = machine(tmp_path, "{sdcard}")
+    assert (await filled_arguments(booted, tmp_path))[-1] == str(image)
+    image.write_bytes(bytes(999))
+    for disk in (None, tmp_path / "mine.img"):
+        with pytest.raises(KsmhostError, match=r"999 bytes; the build made 1000") as cut:
+            await filled_arguments(replace(booted, disk=disk), tmp_path)
+        assert cut.value.code is ExitCode.BUILD
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": {"sdcard.img": 3}}'])
+async def test_a_build_without_a_usable_manifest_still_runs(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sdcard.img").write_bytes(b"built")
+    (tmp_path / "manifest.json").write_text(text)
+    assert await filled_arguments(machine(tmp_path, "{sdcard}"), tmp_path)
+
+
+async def test_a_direct_boot_gets_the_command_line_of_its_build(tmp_path: Path) -> None:
+    direct = machine(tmp_path, "-append", "{cmdline}")
+    assert (await filled_arguments(direct, tmp_path))[-1] == "quiet"
+    manifest = {"cmdline": "quiet ksmhost.shell=0"}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert (await filled_arguments(direct, tmp_path))[-1] == "quiet ksmhost.shell=0"
 
 
 async def test_a_disk_of_its_own_is_made_once_and_kept(tmp_path: Path) -> None:

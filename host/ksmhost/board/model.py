@@ -10,7 +10,7 @@ from pathlib import Path
 SECTOR_BYTES = 512
 MIB = 1024 * 1024
 
-DEFAULT_ENGINE = "mainline"
+DEFAULT_ENGINE = "ksmhost"
 ENGINES = ("ksmhost", "mainline")
 DEFAULT_VARIANT = "release"
 VARIANTS = ("release", "debug", "production")

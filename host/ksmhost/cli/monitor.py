@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +55,7 @@ def verb(
     if len(kinds) > 1:
         raise KsmhostError("--plain, --json and --csv exclude each other.", code=ExitCode.USAGE)
     if picture is not None:
+        _check_folder(picture)
         options = Options(period_ms=period or 500, light=light)
         shot = Shot(picture, duration or 10.0, _size(size), line or "")
         _screenshot(where, options, shot)
@@ -87,6 +89,15 @@ def _screenshot(where: Where, options: Options, shot: Shot) -> None:
 
     with_session(where, lambda session: screenshot(session, options, shot))
     typer.echo(f"saved {shot.file}", err=True)
+
+
+def _check_folder(file: Path) -> None:
+    """Refuse a file that could not be written in the end, before the time is spent."""
+    if not os.access(file.parent, os.W_OK):
+        raise KsmhostError(
+            f"{file} cannot be written: {file.parent} is no folder to write to.",
+            code=ExitCode.USAGE,
+        )
 
 
 def _size(words: str) -> tuple[int, int]:

@@ -129,3 +129,28 @@ class LocalChannel:
     async def close(self) -> None:
         """Nothing to release here: the owner lives on."""
         self._closed = True
+
+
+class ChannelSession:
+    """What every kind of session leaves to its channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    @property
+    def state(self) -> LinkState:
+        """The link's state."""
+        return self._channel.state
+
+    @property
+    def where(self) -> str:
+        """Board or port."""
+        return self._channel.where
+
+    async def power_cycle(self) -> None:
+        """Switch the board off and on."""
+        await self._channel.power_cycle()
+
+    def events(self) -> AsyncIterator[LinkEvent]:
+        """Events from now on."""
+        return self._channel.events()

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import smp.header as smphdr
 import smp.message as smpmsg
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 GROUP = 64
 _LENIENT = ConfigDict(extra="ignore", frozen=True)
@@ -59,7 +59,7 @@ class IdentityAnswer(_Answer):
     """Board, kernel, engine, image."""
 
     _COMMAND_ID = Command.IDENTITY
-    proto: int
+    protocol: int = Field(alias="proto")
     agent: str
     board: str
     model: str
@@ -70,7 +70,7 @@ class IdentityAnswer(_Answer):
     image: str
     variant: str
     boot_id: str
-    page_size: int
+    page_size_bytes: int = Field(alias="page_size")
     cpus: int
     mem_bytes: int
     uptime_ms: int
@@ -110,7 +110,7 @@ class SamplesRead(_Read):
 
 
 class SamplesAnswer(_Answer):
-    """Rows of differences: each to the row before it, the first to zero."""
+    """A whole row, then rows of what changed since the row before."""
 
     _COMMAND_ID = Command.SAMPLES
     session: int

@@ -109,7 +109,7 @@ class Timing:
     quiet_s: float = 0.3
     """Text that stops for this long is complete (a prompt, the end of a panic)."""
     command_s: float = 10.0
-    """How long one command of an agentless session may take."""
+    """How long one command of an agentless session may take, and what is typed to be taken."""
     spawn_s: float = 15.0
     """How long a broker or an emulator may take to be there."""
     linger_s: float = 2.0
@@ -181,27 +181,27 @@ class ConsoleText:
 class Identity:
     """Who answers: board, kernel, engine and image. Unknown texts are "", unknown numbers 0."""
 
-    agent: str
+    agent: str = ""
     """The agent's version; "" on an agentless session."""
-    protocol: int
+    protocol: int = 0
     """The version of the agent's own group; 0 on an agentless session."""
-    board: str
-    model: str
-    serial: str
-    build_id: str
+    board: str = ""
+    model: str = ""
+    serial: str = ""
+    build_id: str = ""
     """The running kernel's GNU build-id, in hex."""
-    kernel: str
+    kernel: str = ""
     """The kernel's release, as `uname -r` has it."""
-    engine: str
+    engine: str = ""
     """Which KSM the kernel holds: "ksmhost", "mainline", or "none"."""
-    image: str
+    image: str = ""
     """The git revision the image was built from."""
-    variant: str
-    boot_id: str
-    page_size_bytes: int
-    cpus: int
-    mem_bytes: int
-    uptime_ms: int
+    variant: str = ""
+    boot_id: str = ""
+    page_size_bytes: int = 0
+    cpus: int = 0
+    mem_bytes: int = 0
+    uptime_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

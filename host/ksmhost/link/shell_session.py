@@ -21,14 +21,13 @@ from collections import deque
 from collections.abc import AsyncIterator
 
 from ksmhost.errors import KsmhostError
-from ksmhost.link.channel import Channel
+from ksmhost.link.channel import Channel, ChannelSession
 from ksmhost.link.console_watch import Prompt, find_prompt
 from ksmhost.link.session import (
     BoardGoneError,
     ConsoleText,
     Identity,
     LineLostError,
-    LinkEvent,
     LinkState,
     NoAnswerError,
     RefusedError,
@@ -68,7 +67,7 @@ _PASSWORD = re.compile(rb"[Pp]assword: *\Z")
 _WRONG = re.compile(rb"Login incorrect|Authentication failure")
 
 
-class ShellSession:
+class ShellSession(ChannelSession):
     """`ksmhost.link.session.BoardSession` over a shell. `log_in` first."""
 
     agentless = True
@@ -82,7 +81,7 @@ class ShellSession:
         password: str | None = None,
         folders: Folders | None = None,
     ) -> None:
-        self._channel = channel
+        super().__init__(channel)
         self._timing = timing
         self._user = user
         self._password = password
@@ -102,16 +101,6 @@ class ShellSession:
         self._sampler: asyncio.Task[None] | None = None
         self._sampling = SamplingState(0, 0, 0, 0, ())
         self._ring: deque[SampleRow] = deque(maxlen=_RING)
-
-    @property
-    def state(self) -> LinkState:
-        """The link's state."""
-        return self._channel.state
-
-    @property
-    def where(self) -> str:
-        """Board or port."""
-        return self._channel.where
 
     # Getting to a shell
 
@@ -277,16 +266,10 @@ class ShellSession:
         for line in identity_lines(self._folders):
             facts.update(parse_pairs((await self._run(line)).text))
         return Identity(
-            agent="",
-            protocol=0,
-            board="",
             model=facts.get("model", "").rstrip("\0\ufffd"),
-            serial="",
             build_id=build_id_of(facts.get("notes", "")),
             kernel=facts.get("kernel", ""),
             engine=facts.get("engine", "none"),
-            image="",
-            variant="",
             boot_id=facts.get("boot_id", ""),
             page_size_bytes=_number(facts.get("page_size", "")),
             cpus=_number(facts.get("cpus", "")),
@@ -400,17 +383,9 @@ class ShellSession:
         async with self._typing:
             await self._type(b"reboot || /sbin/reboot -f\n")
 
-    async def power_cycle(self) -> None:
-        """Switch the board off and on."""
-        await self._channel.power_cycle()
-
     def console(self) -> AsyncIterator[ConsoleText]:
         """Console text from now on, without what this session types and reads."""
         return self._console.stream()
-
-    def events(self) -> AsyncIterator[LinkEvent]:
-        """Events from now on."""
-        return self._channel.events()
 
     async def console_write(self, data: bytes) -> None:
         """Type whole lines, between our own."""

@@ -189,9 +189,11 @@ class SmpLink:
     async def console_write(self, data: bytes) -> None:
         """Type on the console. Whole pieces: nothing lands inside a frame."""
         try:
-            await self._write(data)
+            await asyncio.wait_for(self._write(data), self._timing.command_s)
         except LineClosedError as error:
             raise self._lost() from error
+        except TimeoutError as error:
+            raise NoAnswerError(f"{self._where}: the board takes no input.") from error
 
     def expect_boot(self) -> None:
         """The board's power was cycled by somebody who knows."""

@@ -6,10 +6,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import fields
 from itertools import accumulate
 from typing import Any, TypeVar
 
 import cbor2
+from pydantic import BaseModel
 from smp.error import MGMT_ERR
 from smp.exceptions import SMPException
 from smp.header import GroupId
@@ -31,13 +33,11 @@ from smp.statistics_management import (
 )
 
 from ksmhost.link import messages as msg
-from ksmhost.link.channel import Channel
+from ksmhost.link.channel import ChannelSession
 from ksmhost.link.framing import HEADER_BYTES
 from ksmhost.link.session import (
     ConsoleText,
     Identity,
-    LinkEvent,
-    LinkState,
     NoAnswerError,
     RefusedError,
     SampleBatch,
@@ -49,6 +49,7 @@ from ksmhost.link.session import (
 )
 
 Answer = TypeVar("Answer", bound=Response)
+Value = TypeVar("Value", Identity, SamplingState, WorkloadInfo, WorkloadStatus)
 
 _V1_ERRNO = {
     MGMT_ERR.ENOMEM: errno.ENOMEM,
@@ -83,51 +84,35 @@ def refusal(body: dict[str, Any]) -> tuple[int, str] | None:
     return number, os.strerror(number) if number else f"SMP error {code}"
 
 
-def rows_from_deltas(seq: int, deltas: Iterable[tuple[int, ...]]) -> Iterator[SampleRow]:
-    """Absolute rows from differences, the first of which is to zero."""
-    absolute = accumulate(deltas, lambda row, delta: tuple(map(sum, zip(row, delta, strict=True))))
-    for number, row in enumerate(absolute, seq):
+def rows_from_changes(seq: int, rows: Iterable[tuple[int, ...]]) -> Iterator[SampleRow]:
+    """All numbers of each row, from a first one that is whole and what changes from there on.
+
+    >>> [row.values for row in rows_from_changes(7, [(0, 10, 20, 30), (5, 1, -2, 0, 4)])]
+    [(10, 20, 30), (10, 18, 34)]
+    """
+    for number, row in enumerate(accumulate(rows, _changed), seq):
         yield SampleRow(number, row[0], row[1:])
 
 
-class SmpSession:
+def _changed(row: tuple[int, ...], change: tuple[int, ...]) -> tuple[int, ...]:
+    """The row after one: a difference of time, then columns passed over and a difference each."""
+    values = [row[0] + change[0], *row[1:]]
+    at = 0
+    for passed_over, difference in zip(change[1::2], change[2::2], strict=True):
+        at += passed_over + 1
+        values[at] += difference
+    return tuple(values)
+
+
+class SmpSession(ChannelSession):
     """`ksmhost.link.session.BoardSession` over an agent."""
 
     agentless = False
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-
-    @property
-    def state(self) -> LinkState:
-        """The link's state."""
-        return self._channel.state
-
-    @property
-    def where(self) -> str:
-        """Board or port."""
-        return self._channel.where
-
     async def identity(self) -> Identity:
         """Ask who is there."""
         got = await self._ask(msg.IdentityRequest(), msg.IdentityAnswer, "tell who it is")
-        return Identity(
-            agent=got.agent,
-            protocol=got.proto,
-            board=got.board,
-            model=got.model,
-            serial=got.serial,
-            build_id=got.build_id,
-            kernel=got.kernel,
-            engine=got.engine,
-            image=got.image,
-            variant=got.variant,
-            boot_id=got.boot_id,
-            page_size_bytes=got.page_size,
-            cpus=got.cpus,
-            mem_bytes=got.mem_bytes,
-            uptime_ms=got.uptime_ms,
-        )
+        return _copied(Identity, got)
 
     async def groups(self) -> tuple[str, ...]:
         """The counter groups."""
@@ -156,17 +141,16 @@ class SmpSession:
 
     async def sampling(self) -> SamplingState:
         """The sampling session."""
-        return _sampling(await self._ask(msg.SamplingRead(), msg.SamplingAnswer, "sample"))
+        got = await self._ask(msg.SamplingRead(), msg.SamplingAnswer, "sample")
+        return _copied(SamplingState, got)
 
     async def sampling_start(self, period_ms: int) -> SamplingState:
         """A new sampling session."""
-        ask = msg.SamplingWrite(period_ms=period_ms)
-        return _sampling(await self._ask(ask, msg.SamplingAnswer, f"sample every {period_ms} ms"))
+        return await self._set_sampling(period_ms, f"sample every {period_ms} ms")
 
     async def sampling_stop(self) -> SamplingState:
         """No more samples."""
-        ask = msg.SamplingWrite(period_ms=0)
-        return _sampling(await self._ask(ask, msg.SamplingAnswer, "stop sampling"))
+        return await self._set_sampling(0, "stop sampling")
 
     async def samples(self, session: int, seq: int, max_rows: int = 0) -> SampleBatch:
         """Samples from `seq` on. A stale session may mean a reboot, so identity is asked too."""
@@ -178,13 +162,16 @@ class SmpSession:
                 raise
             await self.identity()
             raise StaleSessionError(error.what, errno=error.errno) from error
-        rows = tuple(rows_from_deltas(got.seq, got.rows))
+        try:
+            rows = tuple(rows_from_changes(got.seq, got.rows))
+        except (ValueError, IndexError) as error:  # rows of an agent before version 2
+            raise self._other_version(error) from error
         return SampleBatch(got.session, got.seq, got.next, rows)
 
     async def workloads(self) -> tuple[WorkloadInfo, ...]:
         """What the image can run."""
         got = await self._ask(msg.WorkloadsRead(), msg.WorkloadsAnswer, "list its workloads")
-        return tuple(WorkloadInfo(**item.model_dump()) for item in got.workloads)
+        return tuple(_copied(WorkloadInfo, item) for item in got.workloads)
 
     async def workload_start(
         self, name: str, processes: int | None = None, seed: int | None = None
@@ -202,32 +189,15 @@ class SmpSession:
         """How a workload does."""
         ask = msg.WorkloadStatusRead(name=name)
         got = await self._ask(ask, msg.WorkloadStatusAnswer, f"tell about the workload '{name}'")
-        return WorkloadStatus(
-            name=got.name,
-            running=got.running,
-            started=got.started,
-            exited=got.exited,
-            last_status=got.last_status,
-            uptime_ms=got.uptime_ms,
-            merging_pages=got.merging_pages,
-            profit_bytes=got.profit_bytes,
-        )
+        return _copied(WorkloadStatus, got)
 
     async def reset(self) -> None:
         """Reset the board."""
         await self._ask(ResetWriteRequest(), ResetWriteResponse, "reset", once=True)
 
-    async def power_cycle(self) -> None:
-        """Switch the board off and on."""
-        await self._channel.power_cycle()
-
     def console(self) -> AsyncIterator[ConsoleText]:
         """Console text from now on."""
         return self._channel.console()
-
-    def events(self) -> AsyncIterator[LinkEvent]:
-        """Events from now on."""
-        return self._channel.events()
 
     async def console_write(self, data: bytes) -> None:
         """Type on the console."""
@@ -236,6 +206,10 @@ class SmpSession:
     async def close(self) -> None:
         """Let go of the board."""
         await self._channel.close()
+
+    async def _set_sampling(self, period_ms: int, doing: str) -> SamplingState:
+        ask = msg.SamplingWrite(period_ms=period_ms)
+        return _copied(SamplingState, await self._ask(ask, msg.SamplingAnswer, doing))
 
     async def _ask(
         self, ask: Request, answer: type[Answer], doing: str, *, once: bool = False
@@ -250,15 +224,19 @@ class SmpSession:
             if refused is None:
                 return answer.loads(raw)
         except (cbor2.CBORDecodeError, SMPException, ValueError, TypeError) as error:
-            raise NoAnswerError(
-                f"{self.where}: the agent's answer cannot be understood.",
-                means=f"It speaks another version of the protocol ({type(error).__name__}).",
-                todo="Use host and image of the same release.",
-            ) from error
+            raise self._other_version(error) from error
         raise RefusedError(
             f"The board refused to {doing}: {refused[1]}.", errno=refused[0], todo=""
         )
 
+    def _other_version(self, error: Exception) -> NoAnswerError:
+        return NoAnswerError(
+            f"{self.where}: the agent's answer cannot be understood.",
+            means=f"It speaks another version of the protocol ({type(error).__name__}).",
+            todo="Use host and image of the same release.",
+        )
 
-def _sampling(got: msg.SamplingAnswer) -> SamplingState:
-    return SamplingState(got.session, got.period_ms, got.first, got.next, got.names)
+
+def _copied(kind: type[Value], answer: BaseModel) -> Value:
+    """A session's value from the fields of the same names in an answer."""
+    return kind(**{field.name: getattr(answer, field.name) for field in fields(kind)})

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import aclosing
 from pathlib import Path
@@ -32,6 +33,7 @@ from ksmhost.sample import Derived, Deriver, Gap, Pacing, Sample, StreamItem, st
 from ksmhost.sample.read import set_knob
 
 _PATIENT: Final = Pacing(patience_s=float("inf"))
+_FONT_FACES: Final = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 _TONES: Final = {"good": "bold $success", "busy": "$warning", "bad": "bold $error", "quiet": ""}
 
 
@@ -269,7 +271,7 @@ async def screenshot(session: BoardSession, options: Options, shot: Shot) -> Non
     pictures: list[str] = []
 
     def shoot() -> None:
-        pictures.append(app.export_screenshot(title="ksmhost monitor"))
+        pictures.append(without_web_fonts(app.export_screenshot(title="ksmhost monitor")))
         app.exit(0)
 
     def start() -> None:
@@ -280,6 +282,11 @@ async def screenshot(session: BoardSession, options: Options, shot: Shot) -> Non
     app.call_later(start)
     await app.run_async(headless=True, size=shot.size)
     _save(shot.file, "".join(pictures))
+
+
+def without_web_fonts(svg: str) -> str:
+    """The picture without fonts to be fetched: whoever looks at it need not be online."""
+    return _FONT_FACES.sub("", svg)
 
 
 def _save(file: Path, content: str) -> None:

@@ -25,6 +25,8 @@ from ksmhost.monitor import text
 HOW_TO_LEAVE: Final = "Ctrl-A x or Ctrl-] leaves"
 _PREFIX: Final = 0x01
 _LEAVE: Final = 0x1D
+_LAST_WORDS_S: Final = 0.5
+"""How long leaving waits for what was typed before."""
 
 
 class ConsoleLink(Protocol):
@@ -125,17 +127,32 @@ async def _show(link: ConsoleLink) -> None:
 
 
 async def _type(link: ConsoleLink) -> None:
+    """Pass on what is typed. The keys that leave do so even while the board takes no input."""
     keys = Keys()
-    async for data in _stdin():
-        send, leave = keys.feed(data)
-        if send:
-            try:
-                await link.console_write(send)
-            except KsmhostError as error:
-                tell(str(error))
-        if leave:
-            return
-    await asyncio.Event().wait()  # standard input ended: go on showing
+    typed: asyncio.Queue[bytes] = asyncio.Queue()
+    writing = asyncio.create_task(_write(link, typed))
+    try:
+        async for data in _stdin():
+            send, leave = keys.feed(data)
+            if send:
+                typed.put_nowait(send)
+            if leave:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(typed.join(), _LAST_WORDS_S)
+                return
+        await asyncio.Event().wait()  # standard input ended: go on showing
+    finally:
+        writing.cancel()
+
+
+async def _write(link: ConsoleLink, typed: asyncio.Queue[bytes]) -> None:
+    while True:
+        data = await typed.get()
+        try:
+            await link.console_write(data)
+        except KsmhostError as error:
+            tell(str(error))
+        typed.task_done()
 
 
 async def _stdin() -> AsyncIterator[bytes]:

@@ -27,6 +27,8 @@ class Line:
     color: str
     scale: float = 1.0
     dots: bool = False
+    filled: bool = False
+    """Down to zero: a line of braille dots alone is thin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,12 @@ PLOTS: Final = (
         "MiB saved",
         (
             Line("gross_bytes", "gross", "gross", _MIB),
-            Line("saved_bytes", "profit", "saved", _MIB),
+            Line("saved_bytes", "profit", "saved", _MIB, filled=True),
         ),
         1,
     ),
-    PlotSpec("ksmd, % of a core", (Line("ksmd_cpu_percent", "", "cpu"),), 1),
-    PlotSpec("pages scanned / s", (Line("scan_pages_per_s", "", "scan"),), 100),
+    PlotSpec("ksmd, % of a core", (Line("ksmd_cpu_percent", "", "cpu", filled=True),), 1),
+    PlotSpec("pages scanned / s", (Line("scan_pages_per_s", "", "scan", filled=True),), 100),
 )
 
 
@@ -100,8 +102,9 @@ class FigurePlot(PlotextPlot):
         self._scales(min([0.0, *values]), max([self._spec.least, *values]))
         for line, stretches in series:
             for xs, ys in stretches:
+                color = rgb(self._color(line.color))
                 draw = plt.scatter if line.dots else plt.plot
-                draw(xs, ys, marker="braille", color=rgb(self._color(line.color)))
+                draw(xs, ys, marker="braille", color=color, fillx=line.filled)
         self.refresh()
 
     def _series(self, line: Line) -> list[tuple[list[float], list[float]]]:

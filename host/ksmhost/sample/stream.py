@@ -39,7 +39,7 @@ _UNUSABLE = (LinkState.LOST, LinkState.SILENT, LinkState.BOOTING, LinkState.DIED
 class Pacing:
     """How often a stream asks and how long it bears with a board that does not answer."""
 
-    poll_min_s: float = 0.2
+    poll_min_s: float = 0.4
     """Pause between two questions at short periods: several samples travel in one answer."""
     poll_max_s: float = 1.0
     stall_s: float = 0.4
@@ -132,10 +132,10 @@ class _Reader:
                 self._alive_s = time.monotonic()
                 await self._put(self._track.rows(batch, seq, sampling))
                 seq = batch.seq + len(batch.rows)
-                if seq >= batch.next:
-                    await asyncio.sleep(self._pacing.poll_s(self._period_ms))
                 if self._stalled(batch, sampling):
                     sampling = None
+                elif seq >= batch.next:
+                    await asyncio.sleep(self._pacing.poll_s(self._period_ms))
             except StaleSessionError:
                 sampling = None
             except (LineLostError, NoAnswerError, BoardGoneError) as error:
@@ -215,7 +215,7 @@ class _Track:
         self._period_s = period_ms / 1000
         self._clock = clock
         self._session: int | None = None
-        self._next = 0
+        self._next: int | None = None
         self._boot_id: str | None = None
         self._last: SampleRow | None = None
         self._last_wall_s = 0.0
@@ -238,7 +238,7 @@ class _Track:
         """Take note of the board's session; the number to go on from if it is still the same."""
         self._seen_s = time.monotonic()
         same_boot = self._boot_id in (None, boot_id)
-        if self.begun and session == self._session and same_boot:
+        if session == self._session and same_boot and self._next is not None:
             return self._next
         if self._last is not None:
             self._restarted = not same_boot
@@ -246,7 +246,7 @@ class _Track:
         if not same_boot:
             self._offsets_s.clear()
             self._shown_s = float("-inf")
-        self._session, self._boot_id = session, boot_id
+        self._session, self._boot_id, self._next = session, boot_id, None
         return None
 
     def rows(self, batch: SampleBatch, asked: int, state: SamplingState) -> list[StreamItem]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ksmhost.board import Board, Emulator
 from ksmhost.errors import ExitCode, KsmhostError
@@ -59,16 +61,45 @@ class Machine:
         return self.emulator.direct_args
 
     def product(self, name: str) -> Path:
-        """A file of the build; KsmhostError (BUILD) when it was not built."""
+        """A file of the build; KsmhostError (BUILD) when it was not built, or is cut short."""
         path = self.build / name
         if not path.is_file():
             raise KsmhostError(
                 f"{path} is not there.",
                 means=f"The board {self.board.name} is not built (or not for this engine).",
-                todo=f"scons board={self.board.name}",
+                todo=f"Build it: scons board={self.board.name}",
                 code=ExitCode.BUILD,
             )
+        self._check_size(path)
         return path
+
+    def _check_size(self, path: Path) -> None:
+        built_bytes, size_bytes = self._built_bytes(path.name), path.stat().st_size
+        if built_bytes not in (None, size_bytes):
+            raise KsmhostError(
+                f"{path} has {size_bytes} bytes; the build made {built_bytes}.",
+                means="It was cut short, or a build after it did not finish.",
+                todo=f"Delete it and build it anew: scons board={self.board.name}",
+                code=ExitCode.BUILD,
+            )
+
+    def _built_bytes(self, name: str) -> int | None:
+        """The size that the build's manifest gives a product; None when it gives none."""
+        try:
+            return int(self._manifest()["files"][name]["size_bytes"])
+        except (ValueError, LookupError, TypeError):
+            return None
+
+    def command_line(self) -> str:
+        """The kernel's, as the boot loader would pass it on; the board's own without a manifest."""
+        return str(self._manifest().get("cmdline", self.board.kernel.cmdline))
+
+    def _manifest(self) -> dict[str, Any]:
+        try:
+            found = json.loads((self.build / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 async def filled_arguments(machine: Machine, folder: Path) -> list[str]:
@@ -139,7 +170,7 @@ async def _initramfs(machine: Machine, _: Path) -> str:
 
 
 async def _cmdline(machine: Machine, _: Path) -> str:
-    return machine.board.kernel.cmdline
+    return machine.command_line()
 
 
 async def _memory(machine: Machine, _: Path) -> str:

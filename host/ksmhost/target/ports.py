@@ -41,8 +41,14 @@ def is_url(port: str) -> bool:
 
 
 def canonical_port(port: str) -> str:
-    """One name for one port, so that two spellings of it meet at the same broker."""
-    return port if is_url(port) else os.path.realpath(port)
+    """One name for one port, so that two spellings of it meet at the same broker.
+
+    Raises KsmhostError (USAGE) for a network address that is none.
+    """
+    if is_url(port):
+        _check_url(port)
+        return port
+    return os.path.realpath(port)
 
 
 def find_holders(device: str) -> list[Holder]:
@@ -82,7 +88,6 @@ def _tell_empty_from_gone(fd: int) -> None:
 
 
 def _open_url(port: str, baud: int) -> serial.SerialBase:
-    _check_url(port)
     try:
         return serial.serial_for_url(port, baud, timeout=_POLL_S)
     except (OSError, ValueError) as error:

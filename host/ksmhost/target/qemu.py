@@ -15,7 +15,6 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 from pathlib import Path
 
 from ksmhost.board import Emulator
@@ -25,6 +24,7 @@ from ksmhost.target.line import Line, OnceLine, PacedIo
 from ksmhost.target.machine import Machine, filled_arguments
 from ksmhost.target.process import end_process, start_leashed
 from ksmhost.target.qmp import Qmp
+from ksmhost.target.scratch import Scratch
 
 _VERSION_S = 10.0
 _VERSION = re.compile(r"version (\d+(?:\.\d+)*)")
@@ -81,7 +81,7 @@ class QemuTarget:
         self._process: asyncio.subprocess.Process | None = None
         self._qmp: Qmp | None = None
         self._line: OnceLine | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: Scratch | None = None
 
     @property
     def loads(self) -> bool:
@@ -91,9 +91,9 @@ class QemuTarget:
     async def start(self) -> Line:
         """Start QEMU and return the emulated UART."""
         await check_version(self._machine.emulator)
-        self._folder = tempfile.TemporaryDirectory(prefix="ksmhost-qemu-")
+        self._scratch = Scratch()
         try:
-            return await self._launch(Path(self._folder.name))
+            return await self._launch(self._scratch.path)
         except BaseException:
             await self.stop()
             raise
@@ -122,9 +122,9 @@ class QemuTarget:
             self._process = None
         if self._line is not None:
             await self._line.close()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        if self._scratch is not None:
+            self._scratch.remove()
+            self._scratch = None
 
     def describe(self) -> str:
         """The board's name, and that it is not a real one."""

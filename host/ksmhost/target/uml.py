@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import tempfile
-from pathlib import Path
 
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link.session import Timing
 from ksmhost.target.line import FdIo, Line, OnceLine
 from ksmhost.target.machine import Machine, filled, filled_arguments
 from ksmhost.target.process import end_process, start_leashed
+from ksmhost.target.scratch import Scratch
 
 
 class UmlTarget:
@@ -33,11 +32,13 @@ class UmlTarget:
         self._watch: asyncio.Task[None] | None = None
         self._theirs: socket.socket | None = None
         self._line: OnceLine | None = None
+        self._scratch: Scratch | None = None
 
     async def start(self) -> Line:
         """Start the kernel and return its UART."""
         ours, self._theirs = socket.socketpair()
         self._line = OnceLine(FdIo(ours.detach()), "the emulator ended")
+        self._scratch = Scratch()
         try:
             await self._launch()
         except BaseException:
@@ -58,19 +59,22 @@ class UmlTarget:
         self._hang_up()
         if self._line is not None:
             await self._line.close()
+        if self._scratch is not None:
+            self._scratch.remove()
+            self._scratch = None
 
     def describe(self) -> str:
         """The board's name, and that it is not a real one."""
         return f"{self._machine.board.name} (emulated)"
 
     async def _launch(self) -> None:
-        assert self._theirs is not None
-        uart = self._theirs.fileno()
-        with tempfile.TemporaryDirectory(prefix="ksmhost-uml-") as folder:
-            program = await filled(self._machine.emulator.program, self._machine, Path(folder))
-            arguments = await filled_arguments(self._machine, Path(folder))
+        assert self._theirs is not None and self._scratch is not None
+        uart, folder = self._theirs.fileno(), self._scratch.path
+        program = await filled(self._machine.emulator.program, self._machine, folder)
+        arguments = await filled_arguments(self._machine, folder)
         self._process = await start_leashed(
-            [program, *arguments, f"ssl0=fd:{uart}", "con=null"], pass_fds=(uart,)
+            [program, *arguments, f"ssl0=fd:{uart}", "con=null", f"uml_dir={folder}/"],
+            pass_fds=(uart,),
         )
         self._watch = asyncio.create_task(self._await_end(self._process))
 
