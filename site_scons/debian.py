@@ -36,6 +36,8 @@ from urllib.parse import unquote
 SUITE = "trixie"
 COMPONENTS = "main non-free-firmware"
 ARCHITECTURES = ("amd64", "arm64")
+ARCHITECTURE_OF = {"arm64": "arm64", "um": "amd64"}
+"""Debian's name of what a board's `arch` runs."""
 TRUST = "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"
 """What vouches for the archive: Debian's own keyring, as an option of sources.list."""
 HELPER = Path("/usr/lib/apt/apt-helper")

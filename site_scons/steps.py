@@ -24,6 +24,9 @@ from SCons.Errors import UserError
 EPOCH = "1735689600"
 """The time that goes into every product that insists on one, so that two builds are alike."""
 
+_PASSED_ON = ("PATH", "HOME", "CCACHE_DIR", "CCACHE_DISABLE")
+"""What of the caller's environment reaches nested builds: where things are, not what they give."""
+
 _TAIL_LINES = 25
 
 
@@ -44,7 +47,7 @@ def jobs(env) -> int:
 
 def quiet_environment(env, **extra: str) -> dict[str, str]:
     """The environment of nested builds: fixed where it could reach a product."""
-    words = {key: os.environ[key] for key in ("PATH", "HOME", "CCACHE_DIR") if key in os.environ}
+    words = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
     words |= {
         "LC_ALL": "C",
         "TZ": "UTC",
@@ -56,26 +59,29 @@ def quiet_environment(env, **extra: str) -> dict[str, str]:
     return words | extra
 
 
-def compiler_words(prefix: str, tree: Path, out: Path, flags: str = "") -> list[str]:
+def compiler_words(env, prefix: str, flags: str = "") -> list[str]:
     """Return make's words for a compiler that puts no path of this machine into its products.
 
-    With ccache the mapping is its prefix command (see map-paths); without it, plain flags.
+    With ccache `map-paths` is its prefix command, see `compiler_environment`.
     """
-    if shutil.which("ccache"):
-        return [f"CC=ccache {prefix}gcc", "HOSTCC=ccache gcc", f"KCFLAGS={flags}"]
-    maps = path_maps(tree, out)
-    return [f"CC={prefix}gcc", "HOSTCC=gcc", f"KCFLAGS={flags} {maps}", f"KAFLAGS={maps}"]
+    wrapper = "ccache" if shutil.which("ccache") else str(_map_paths(env))
+    return [f"CC={wrapper} {prefix}gcc", f"HOSTCC={wrapper} gcc", f"KCFLAGS={flags}"]
 
 
 def compiler_environment(env, tree: Path, out: Path) -> dict[str, str]:
-    """Return what `map-paths` needs in the environment."""
-    script = Path(str(env["PROJECT"])) / "site_scons/map-paths"
-    return {"CCACHE_PREFIX": str(script), "KSMHOST_PATH_MAPS": path_maps(tree, out)}
+    """Return what ccache and `map-paths` need in the environment; `make` runs in `out`."""
+    out = out.absolute()
+    return {
+        "CCACHE_PREFIX": str(_map_paths(env)),
+        "CCACHE_EXTRAFILES": str(_map_paths(env)),
+        "KSMHOST_TREE": str(tree),
+        "KSMHOST_TREE_FROM_OUT": os.path.relpath(tree, out),
+        "KSMHOST_OUT": str(out),
+    }
 
 
-def path_maps(tree: Path, out: Path) -> str:
-    """Return the compiler's flags that take source tree and build folder out of its output."""
-    return f"-ffile-prefix-map={tree}=. -ffile-prefix-map={Path(out).absolute()}=."
+def _map_paths(env) -> Path:
+    return Path(str(env["PROJECT"])) / "site_scons/map-paths"
 
 
 def run_logged(

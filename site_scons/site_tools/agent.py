@@ -6,6 +6,7 @@ Adds to an environment
     env.Agent(build_dir, arch, musl_root)   static, for a board: [agent, agent.debug]
     env.AgentNative(build_dir, sanitize)    for this machine, with glibc: what tests talk to
     env.AgentFuzz(build_dir)                the fuzzer of the agent's parsers
+    env.AgentLibFuzzer(build_dir)           the same with clang's libFuzzer
     env.AgentCommands(build_dir)            how each file of env.Agent is compiled, for editors
 
 `arch` is "arm64" or "um" (x86-64); `musl_root` is where Debian's musl-dev of that architecture is
@@ -284,14 +285,28 @@ def agent_native(env: Any, build_dir: Any, sanitize: bool = True) -> list[Any]:
     return list(native.Program(build_dir.File("ksmhost-agent"), objects))
 
 
-def agent_fuzz(env: Any, build_dir: Any) -> list[Any]:
-    """The fuzzer: the agent's parts without its line, fed from a mutating driver."""
-    build_dir = env.Dir(build_dir)
-    native = _native(env, build_dir, sanitize=True)
+def _fuzzer(env: Any, native: Any, build_dir: Any, name: str) -> list[Any]:
+    """The agent's parts without its line and its start, and what feeds them."""
     sources = [s for s in _agent_sources(env) if Path(str(s)).name not in ("main.c", "init.c")]
     sources += sorted(env.Glob(f"{FUZZ_DIR}/*.c"), key=str)
-    objects = _objects(native, build_dir, "fuzz-objects", sources, _codec(env, build_dir))
-    return list(native.Program(build_dir.File("agent-fuzz"), objects))
+    objects = _objects(native, build_dir, f"{name}-objects", sources, _codec(env, build_dir))
+    return list(native.Program(build_dir.File(f"agent-{name}"), objects))
+
+
+def agent_fuzz(env: Any, build_dir: Any) -> list[Any]:
+    """The fuzzer with a mutating driver of its own."""
+    build_dir = env.Dir(build_dir)
+    return _fuzzer(env, _native(env, build_dir, sanitize=True), build_dir, "fuzz")
+
+
+def agent_libfuzzer(env: Any, build_dir: Any) -> list[Any]:
+    """The fuzzer driven by libFuzzer, which follows what inputs reach; for a long search."""
+    build_dir = env.Dir(build_dir)
+    native = _native(env, build_dir, sanitize=True)
+    native.Replace(CC="clang", LINK="clang")
+    native.Append(CPPDEFINES=["LIBFUZZER"])
+    native.Append(CCFLAGS=["-fsanitize=fuzzer"], LINKFLAGS=["-fsanitize=fuzzer"])
+    return _fuzzer(env, native, build_dir, "libfuzzer")
 
 
 def generate(env: Any) -> None:
@@ -306,6 +321,7 @@ def generate(env: Any) -> None:
     env.AddMethod(agent_commands, "AgentCommands")
     env.AddMethod(agent_native, "AgentNative")
     env.AddMethod(agent_fuzz, "AgentFuzz")
+    env.AddMethod(agent_libfuzzer, "AgentLibFuzzer")
 
 
 def exists(env: Any) -> bool:

@@ -18,10 +18,9 @@ from pathlib import Path
 from SCons.Script import Action
 
 import debian
+import kernel_tree
 from ksmhost.doctor import TOOLS, Grade, check_tool
 from steps import StepError, quiet_environment, run_logged, stop
-
-_DEBIAN_ARCH = {"arm64": "arm64", "um": "amd64"}
 
 _FOR_DISKS = frozenset({"aarch64-linux-gnu-gcc", "dtc", "mcopy", "mkfs.fat", "xxd"})
 """Programs that a board without a disk image builds without."""
@@ -51,10 +50,16 @@ def _command_line(env) -> str:
     """Return the kernel's command line: the board's own words and what the agent must know."""
     board = env["BOARD"]
     open_shell = int(env["VARIANT"] != "production")
-    return (
-        f"{board.kernel.cmdline} ksmhost.tty={board.uart.device} ksmhost.baud={board.uart.baud} "
-        f"ksmhost.shell={open_shell} ksmhost.shellgroup={open_shell}"
-    )
+    words = [
+        board.kernel.cmdline,
+        f"ksmhost.tty={board.uart.device}",
+        f"ksmhost.baud={board.uart.baud}",
+        f"ksmhost.shell={open_shell}",
+        f"ksmhost.shellgroup={open_shell}",
+    ]
+    if env["VARIANT"] == "debug":
+        words.append("page_poison=1")  # built in, poisoning is still off until asked for
+    return " ".join(words)
 
 
 def _revision(env) -> str:
@@ -93,9 +98,7 @@ def _check_tools(env) -> None:
 
 def _missing_tools(env) -> list[str]:
     checks = [
-        check_tool(tool)
-        for tool in TOOLS
-        if env["BOARD"].image or tool.program not in _FOR_DISKS
+        check_tool(tool) for tool in TOOLS if env["BOARD"].image or tool.program not in _FOR_DISKS
     ]
     return [
         f"{check.name} is missing: {check.todo}" for check in checks if check.grade is Grade.MISSING
@@ -103,12 +106,9 @@ def _missing_tools(env) -> list[str]:
 
 
 def _missing_sources(env) -> list[str]:
-    if env["ENGINE"] == "ksmhost" and not Path("firmware/ksm/Makefile").is_file():
-        return ["engine=ksmhost: firmware/ksm holds no engine yet. Build engine=mainline."]
     if env["KERNEL_PATH"]:
-        if (Path(env["KERNEL_PATH"]) / "mm/ksm.c").is_file():
-            return []
-        return [f"kernel={env['KERNEL_PATH']} is no kernel tree: it has no mm/ksm.c."]
+        problem = kernel_tree.problem_with(Path(env["KERNEL_PATH"]))
+        return [problem] if problem else []
     if Path(env["KERNEL_TARBALL"]).is_file():
         return []
     return [f"{env['KERNEL_TARBALL']} is missing: Debian has it in linux-source-6.12."]
@@ -130,7 +130,7 @@ def _missing_space(env) -> list[str]:
 
 def _musl_root(env, arch: str):
     """Return the folder, as a node, into which Debian's musl-dev of `arch` is unpacked."""
-    root = Path(str(env["PROJECT"])) / "build/apt" / f"musl-{_DEBIAN_ARCH[arch]}"
+    root = Path(str(env["PROJECT"])) / "build/apt" / f"musl-{debian.ARCHITECTURE_OF[arch]}"
     stamp = env.Command(env.File(f"{root}.stamp"), [], Action(_unpack_musl, "MUSL  $TARGET"))
     env.NoClean(stamp)
     env["MUSL_STAMP"] = stamp
@@ -165,11 +165,14 @@ def _write_size(target, source, env):
     out.write_text(json.dumps(size_report(out.parent).as_dict(), indent=2) + "\n")
 
 
-def _compile_commands(env, vmlinux, agent):
-    """Write compile_commands.json of the kernel and the agent, for editors."""
+def _compile_commands(env, vmlinux):
+    """Write compile_commands.json of the kernel and the agent, for editors.
+
+    A changed source file changes no command, so the agent's binary is no reason to write it anew.
+    """
     return env.Command(
         env["OUT"].File("compile_commands.json"),
-        [vmlinux, agent],
+        [vmlinux, env.Value(json.dumps(env.AgentCommands(env["OUT"])))],
         Action(_write_compile_commands, "COMMANDS  $TARGET"),
     )[0]
 
@@ -179,5 +182,5 @@ def _write_compile_commands(target, source, env):
     script = tree / "scripts/clang-tools/gen_compile_commands.py"
     words = [sys.executable, str(script), "-d", str(env["KERNEL_OUT"]), "-o", str(out)]
     run_logged("listing compile commands", words, out.with_suffix(".log"), quiet_environment(env))
-    commands = json.loads(out.read_text()) + env.AgentCommands(env["OUT"])
+    commands = json.loads(out.read_text()) + json.loads(source[1].read())
     out.write_text(json.dumps(commands, indent=1) + "\n")

@@ -278,22 +278,22 @@ def _firmware_files(env) -> list[Path]:
 # -- manifest -------------------------------------------------------------------------------------
 
 
-def _manifest(env, release, vmlinux, products):
+def _manifest(env, release, initramfs_report, vmlinux, products):
     """Describe the build: what it is, what it was made with, the hash of each product."""
     words = env.Value(
         json.dumps({key: env[key.upper()] for key in ("engine", "variant", "revision")})
     )
     return env.Command(
         env["OUT"].File("manifest.json"),
-        [release, vmlinux, *products, words],
+        [release, initramfs_report, vmlinux, *products, words],
         Action(_write_manifest, "MANIFEST  $TARGET"),
     )[0]
 
 
 def _write_manifest(target, source, env):
     board = env["BOARD"]
-    release, vmlinux = (Path(str(node)) for node in source[:2])
-    products = [Path(str(node)) for node in source[1:-1]]
+    release, initramfs_report, vmlinux = (Path(str(node)) for node in source[:3])
+    products = [Path(str(node)) for node in source[2:-1]]
     prefix = env["CROSS_COMPILE"] if board.arch == "arm64" else ""
     manifest = {
         "board": board.name,
@@ -306,13 +306,29 @@ def _write_manifest(target, source, env):
         "git_revision": env["REVISION"],
         "cmdline": env["CMDLINE"],
         "toolchain": {"cc": _first_line([f"{prefix}gcc", "--version"])},
-        "packages": debian.Archive(Path(str(env["PROJECT"])) / "build/apt").resolved(),
+        "packages": _packages(env, json.loads(initramfs_report.read_text())),
         "files": {
             path.name: {"sha256": sha256(path), "size_bytes": path.stat().st_size}
             for path in products
         },
     }
     Path(str(target[0])).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _packages(env, initramfs_report) -> dict[str, str]:
+    """Return the versions of the Debian packages that this build draws on.
+
+    What other boards' builds have fetched into the same apt root does not count.
+    """
+    board, archive = env["BOARD"], debian.Archive(Path(str(env["PROJECT"])) / "build/apt")
+    arch = debian.ARCHITECTURE_OF[board.arch]
+    names = [f"{name}:{arch}" for name in ("musl-dev", *initramfs_report["packages"])]
+    if board.image:
+        names += [tarball.name for tarball in archive.source("u-boot", env["UBOOT_VERSION"])]
+    if board.boot and board.boot.files:
+        names.append("raspi-firmware:arm64")
+    versions = archive.resolved()
+    return {name: versions[name] for name in sorted(names)}
 
 
 def _first_line(command: list[str]) -> str:

@@ -22,13 +22,10 @@ from SCons.Errors import BuildError, UserError
 from SCons.Script import Action, Dir
 
 from bytecode import BytecodeError
-from debian import Archive, FetchError
+from debian import ARCHITECTURE_OF, Archive, FetchError
 from ksmhost.errors import KsmhostError
 from ksmhost.workloads import Program, Workload, load_workloads
 from rootfs import RootfsError, assemble, package_versions
-
-DEBIAN_ARCHITECTURES = {"arm64": "arm64", "amd64": "amd64", "um": "amd64"}
-"""Debian's name of what a board's `arch` runs."""
 
 MODULES = (
     "bytecode.py",
@@ -64,15 +61,11 @@ def initramfs(
 
     Returns the nodes of the archive and its JSON.
     """
-    if arch not in DEBIAN_ARCHITECTURES:
-        raise UserError(
-            f"no initramfs for arch {arch!r}: known are {', '.join(DEBIAN_ARCHITECTURES)}"
-        )
+    if arch not in ARCHITECTURE_OF:
+        raise UserError(f"no initramfs for arch {arch!r}: known are {', '.join(ARCHITECTURE_OF)}")
     table = _load(Path(Dir("#workloads").abspath), workloads)
     root = Path(Dir(archive_root).abspath)
-    request = Request(
-        DEBIAN_ARCHITECTURES[arch], tuple(table), dict(sorted(image_info.items())), root
-    )
+    request = Request(ARCHITECTURE_OF[arch], tuple(table), dict(sorted(image_info.items())), root)
     report = Path(str(env.File(target).abspath)).with_suffix(".json")
     nodes = env.Command(
         [target, str(report)],

@@ -5,22 +5,20 @@
 (sources, .config, build); what to recompile inside them is left to kbuild.
 
 The kernel's source is a dependency: the distribution's linux-source package, or `kernel=PATH`.
-It is unpacked once under build/src and shared by all boards. firmware/ksm/*.patch is applied to it,
-and the engine's files appear in it as links in mm/ksm/, a real directory, since the compiler finds
-"../internal.h" from where a file really is. A tree given by `kernel=PATH` is never written to:
-a farm of links stands in for it.
+It is made ready once under build/src (see kernel_tree) and shared by all boards. With `kernel=PATH`
+kbuild runs every time, since only it can tell whether a file of that tree has changed.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 from SCons.Script import Action
 
 import kconfig
+import kernel_tree
 from steps import (
     EPOCH,
     StepError,
@@ -33,8 +31,6 @@ from steps import (
     stamp_of,
 )
 
-PACKAGE_TARBALL = "/usr/src/linux-source-6.12.tar.xz"
-SERIES = "6.12"
 LINES_ONLY = "-g1"
 """Debug information of all but KSM: lines and functions, enough for an oops. Types cost a fifth of
 the compile time; mm/Makefile is patched to ask for them where `ksmhost size` needs them."""
@@ -63,7 +59,8 @@ def _kernel(env):
         Action(_configure, "CONFIG  $TARGET"),
     )
     objects = [out.File(f"kernel/{name}") for name in _products(board.arch)]
-    build = env.Command(objects, [config, *_engine_sources(env)], Action(_build, "KERNEL  $TARGET"))
+    engine = [str(path) for path in kernel_tree.engine_files(_engine(env))]
+    build = env.Command(objects, [config, *engine], Action(_build, "KERNEL  $TARGET"))
     if env["KERNEL_PATH"]:
         env.AlwaysBuild(build)
     env.Precious(config, build)
@@ -92,16 +89,6 @@ def _products(arch: str) -> list[str]:
     return [image, "vmlinux", "include/config/kernel.release"]
 
 
-def _engine_sources(env) -> list:
-    folder = Path(str(env["PROJECT"])) / "firmware/ksm"
-    names = [path for path in sorted(folder.iterdir()) if _belongs_into_tree(path)]
-    return [env.File(str(path)) for path in names]
-
-
-def _belongs_into_tree(path: Path) -> bool:
-    return path.suffix in (".c", ".h") or path.name in ("Makefile", "Kconfig")
-
-
 # -- the source tree ------------------------------------------------------------------------------
 
 
@@ -109,25 +96,40 @@ def source_tree(env) -> Path:
     """Return the folder of the tree that is built: shared by boards, one for each origin."""
     root = Path(str(env["PROJECT"])) / "build/src"
     if not env["KERNEL_PATH"]:
-        return root / f"linux-{SERIES}"
+        return root / f"linux-{kernel_tree.SERIES}"
     return root / f"linux-at-{stamp_of([], env['KERNEL_PATH'])}"
+
+
+def _beside_tree(env, suffix: str) -> Path:
+    """Return the tree's stamp, lock or log."""
+    tree = source_tree(env)
+    return tree.with_name(tree.name + suffix)
+
+
+def _engine(env) -> Path:
+    return Path(str(env["PROJECT"])) / "firmware/ksm"
 
 
 def _source(env):
     """Return the node of the prepared tree: its stamp file."""
-    stamp = env.File(str(source_tree(env)) + ".stamp")
-    if env["KERNEL_PATH"]:
-        origin = env.File(str(Path(env["KERNEL_PATH"]) / "Makefile"))
-    else:
-        origin = env.File(env["KERNEL_TARBALL"])
-    patches = env.Glob(str(Path(str(env["PROJECT"])) / "firmware/ksm/*.patch"))
-    kconfig_file = env.File(str(Path(str(env["PROJECT"])) / "firmware/ksm/Kconfig"))
+    patches = sorted(_engine(env).glob("*.patch"))
+    inputs = [*_origins(env, patches), *patches, _engine(env) / "Kconfig"]
     nodes = env.Command(
-        stamp, [origin, *patches, kconfig_file], Action(_prepare, "SOURCE  $TARGET")
+        str(_beside_tree(env, ".stamp")),
+        [str(path) for path in inputs],
+        Action(_prepare, "SOURCE  $TARGET"),
     )
     env.Precious(nodes)
     env.NoClean(nodes)
     return nodes[0]
+
+
+def _origins(env, patches: list[Path]) -> list[Path]:
+    """Return what a change of makes the tree anew: of a farm, those files that are no links."""
+    if not env["KERNEL_PATH"]:
+        return [Path(env["KERNEL_TARBALL"])]
+    patched = {name for patch in patches for name in kernel_tree.patched_files(patch)}
+    return [Path(env["KERNEL_PATH"]) / name for name in sorted(patched)]
 
 
 def _prepare(target, source, env):
@@ -135,65 +137,36 @@ def _prepare(target, source, env):
     stamp, tree = Path(str(target[0])), source_tree(env)
     paths = [Path(str(node)) for node in source]
     wanted = stamp_of(paths)
-    with locked(stamp.with_suffix(".lock")):
+    with locked(_beside_tree(env, ".lock")):
         if not (stamp.is_file() and stamp.read_text() == wanted and tree.is_dir()):
-            _fresh_tree(env, tree, paths[0])
+            _fresh_tree(env, tree)
             for patch in (path for path in paths if path.suffix == ".patch"):
-                _apply(tree, patch)
-        _link_engine(env, tree)
+                kernel_tree.apply_patch(tree, patch)
+        kernel_tree.link_engine(tree, _engine(env))
         stamp.write_text(wanted)
 
 
-def _fresh_tree(env, tree: Path, origin: Path) -> None:
+def _fresh_tree(env, tree: Path) -> None:
     shutil.rmtree(tree, ignore_errors=True)
-    partial = tree.with_suffix(".partial")
+    partial = tree.with_name(tree.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     if env["KERNEL_PATH"]:
-        command = ["cp", "-as", f"{Path(env['KERNEL_PATH']).resolve()}/.", str(partial)]
+        kernel_tree.mirror(Path(env["KERNEL_PATH"]), partial)
     else:
-        command = ["tar", "-xf", str(origin), "--strip-components=1", "-C", str(partial)]
-    log = tree.with_suffix(".log")
-    run_logged("unpacking the kernel", command, log, quiet_environment(env))
+        words = ["tar", "-xf", env["KERNEL_TARBALL"], "--strip-components=1", "-C", str(partial)]
+        log = _beside_tree(env, ".log")
+        run_logged("unpacking the kernel", words, log, quiet_environment(env))
     partial.rename(tree)
 
 
-def _apply(tree: Path, patch: Path) -> None:
-    """Apply one patch; files that are links into somebody's tree become files of our own first."""
-    for name in _patched_files(patch):
-        file = tree / name
-        if file.is_symlink():
-            content = file.read_bytes()
-            file.unlink()
-            file.write_bytes(content)
-    command = ["patch", "-p1", "-s", "-N", "-d", str(tree), "-i", str(patch.absolute())]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise StepError(
-            f"{patch.name} does not apply to the kernel in {tree}: it is written for {SERIES}.y.\n"
-            f"{result.stdout}{result.stderr}"
-        )
-
-
-def _patched_files(patch: Path) -> list[str]:
-    lines = patch.read_text().splitlines()
-    return [line.split("/", 1)[1].split("\t")[0] for line in lines if line.startswith("--- a/")]
-
-
-def _link_engine(env, tree: Path) -> None:
-    """Put a link for each of the engine's files into mm/ksm/, and take away what is stale."""
-    folder = tree / "mm/ksm"
-    folder.mkdir(exist_ok=True)
-    origin = Path(str(env["PROJECT"])) / "firmware/ksm"
-    wanted = {path.name: path for path in origin.iterdir() if _belongs_into_tree(path)}
-    for link in folder.iterdir():
-        if link.is_symlink() and link.name not in wanted:
-            link.unlink()
-    for name, path in wanted.items():
-        link = folder / name
-        if not (link.is_symlink() and link.readlink() == path):
-            link.unlink(missing_ok=True)
-            link.symlink_to(path)
+def _refresh(env) -> None:
+    """Bring into the tree what was added to or taken from the engine or the user's tree."""
+    tree = source_tree(env)
+    with locked(_beside_tree(env, ".lock")):
+        if env["KERNEL_PATH"]:
+            kernel_tree.mirror(Path(env["KERNEL_PATH"]), tree)
+        kernel_tree.link_engine(tree, _engine(env))
 
 
 # -- configure and build --------------------------------------------------------------------------
@@ -216,9 +189,8 @@ def _configure(target, source, env):
 
 
 def _build(target, source, env):
-    """Run kbuild for the image; refresh the engine's links first."""
-    with locked(source_tree(env).with_suffix(".lock")):
-        _link_engine(env, source_tree(env))
+    """Run kbuild for the image."""
+    _refresh(env)
     words = [*_make(env), f"-j{jobs(env)}", env["BOARD"].kernel.target]
     log = env["KERNEL_OUT"] / "build.log"
     run_logged("building the kernel", words, log, _environment(env), count="  CC")
@@ -229,7 +201,7 @@ def _make(env) -> list[str]:
     prefix = env["CROSS_COMPILE"] if arch == "arm64" else ""
     words = ["make", "-C", str(tree), f"O={out}", f"ARCH={arch}", f"CROSS_COMPILE={prefix}"]
     flags = "" if env["VARIANT"] == "debug" else LINES_ONLY
-    return words + compiler_words(prefix, tree, out, flags)
+    return words + compiler_words(env, prefix, flags)
 
 
 def _environment(env) -> dict[str, str]:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from SCons.Script import Action, Copy
+from SCons.Script import Action
 
 import debian
 import kconfig
@@ -37,6 +37,7 @@ def exists(env):
 
 def generate(env):
     """Add the pseudo-builder `UBoot`."""
+    env["UBOOT_VERSION"] = VERSION
     env.AddMethod(_uboot, "UBoot")
 
 
@@ -54,8 +55,12 @@ def _uboot(env):
         Action(_build, "U-BOOT  $TARGET"),
     )
     env.Precious(stamp, built)
-    binary = env.Command(out.File("u-boot.bin"), built[0], Copy("$TARGET", "$SOURCE"))[0]
+    binary = env.Command(out.File("u-boot.bin"), built[0], Action(_copy, "PRODUCT  $TARGET"))[0]
     return {"bin": binary, "mkimage": built[1]}
+
+
+def _copy(target, source, env):
+    shutil.copyfile(str(source[0]), str(target[0]))
 
 
 def _tree(env) -> Path:
@@ -65,7 +70,7 @@ def _tree(env) -> Path:
 def _prepare(target, source, env):
     """Fetch, unpack and patch the source, once for all boards."""
     tree, stamp = _tree(env), Path(str(target[0]))
-    with locked(stamp.with_suffix(".lock")):
+    with locked(tree.with_name(tree.name + ".lock")):
         try:
             tarballs = debian.Archive(Path(str(env["PROJECT"])) / "build/apt").source(
                 "u-boot", VERSION
@@ -81,7 +86,7 @@ def _prepare(target, source, env):
 def _unpack(env, tree: Path, tarballs: list[Path]) -> None:
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir(parents=True)
-    log = tree.with_suffix(".log")
+    log = tree.with_name(tree.name + ".log")
     for tarball in tarballs:
         strip = [] if ".debian." in tarball.name else ["--strip-components=1"]
         command = ["tar", "-xf", str(tarball), *strip, "-C", str(tree)]
@@ -106,20 +111,17 @@ def _build(target, source, env):
     environment_text = source[2].read() + join_functions(script.read_text())
     (out / "default.env").write_text(environment_text)
     words = [*_make(env, out), f"-j{jobs(env)}", "u-boot.bin", "tools"]
-    environment = quiet_environment(env, **compiler_environment(env, _tree(env), out))
-    run_logged("building U-Boot", words, out / "build.log", environment, count="  CC")
+    run_logged("building U-Boot", words, out / "build.log", _environment(env, out), count="  CC")
 
 
 def _configure(env, fragment: Path, out: Path) -> None:
-    environment = quiet_environment(env)
+    environment, log = _environment(env, out), out / "config.log"
     defconfig = [*_make(env, out), env["BOARD"].boot.uboot_defconfig]
-    run_logged("configuring U-Boot", defconfig, out / "config.log", environment)
+    run_logged("configuring U-Boot", defconfig, log, environment)
     wishes = kconfig.read_wishes([fragment])
     with (out / ".config").open("a") as config:
         config.write(kconfig.merged(wishes))
-    run_logged(
-        "configuring U-Boot", [*_make(env, out), "olddefconfig"], out / "config.log", environment
-    )
+    run_logged("configuring U-Boot", [*_make(env, out), "olddefconfig"], log, environment)
     problems = kconfig.unmet(wishes, (out / ".config").read_text())
     if problems:
         raise StepError("\n".join(problems))
@@ -128,7 +130,11 @@ def _configure(env, fragment: Path, out: Path) -> None:
 def _make(env, out: Path) -> list[str]:
     tree, prefix = _tree(env), env["CROSS_COMPILE"]
     words = ["make", "-C", str(tree), f"O={out}", f"CROSS_COMPILE={prefix}"]
-    return words + compiler_words(prefix, tree, out)
+    return words + compiler_words(env, prefix)
+
+
+def _environment(env, out: Path) -> dict[str, str]:
+    return quiet_environment(env, **compiler_environment(env, _tree(env), out))
 
 
 # -- the environment ------------------------------------------------------------------------------

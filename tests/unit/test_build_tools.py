@@ -85,9 +85,14 @@ def _scons(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("word", "listed"),
-    [("board=rpi9", "qemu-virt"), ("bord=rpi4", "board"), ("engine=uksm", "mainline")],
+    [
+        ("board=rpi9", "qemu-virt"),
+        ("bord=rpi4", "board"),
+        ("engine=uksm", "mainline"),
+        ("kernel=/nosuch", "no kernel tree"),
+    ],
 )
-def test_scons_lists_what_it_knows(word: str, listed: str) -> None:
+def test_scons_tells_a_wrong_word_and_what_it_knows(word: str, listed: str) -> None:
     result = _scons(word)
     assert result.returncode == 2
     assert listed in result.stderr

@@ -7,6 +7,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,8 @@ import typer
 from ksmhost.board import find_project, load_board
 from ksmhost.cli.options import BoardOption
 from ksmhost.errors import ExitCode, KsmhostError
+
+_STOP_S = 10.0
 
 
 def verb(
@@ -32,7 +35,7 @@ def verb(
     Without a board, the one scons builds by default (qemu-virt).
     """
     project = find_project()
-    words = list(variables or [])
+    words = [_from_here(word) for word in variables or []]
     if board is not None:
         words.insert(0, f"board={load_board(board, project).name}")
     words += ["-c"] if clean else []
@@ -45,6 +48,12 @@ def verb(
             todo="'ksmhost doctor' tells what this machine lacks.",
             code=ExitCode.BUILD,
         )
+
+
+def _from_here(word: str) -> str:
+    """Make kernel=PATH absolute: scons runs in the project's folder, not where the user is."""
+    name, _, value = word.partition("=")
+    return f"{name}={Path(value).absolute()}" if name == "kernel" and value else word
 
 
 def _scons() -> list[str]:
@@ -67,5 +76,15 @@ def _run(command: list[str], folder: str) -> int:
         try:
             return process.wait()
         except BaseException:
-            process.terminate()
+            _end(process)
             raise
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """See a process end: Popen itself waits but a moment after Ctrl-C."""
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
