@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the engine's files share: its records, who may touch them when, and what each file offers
+ * to the others. docs/ENGINE.md of the ksmhost project tells how the parts work together.
+ *
+ * Lock order, outermost first:
+ *
+ *	ksm_lock		ksmd's work and the knobs that change it
+ *	  mmap_lock		of one process at a time
+ *	    folio lock		of one folio at a time
+ *	      anon_vma lock, page table lock
+ *	ksm_slots_lock		innermost: the list of processes and the cursor's place in it
+ */
+#ifndef _MM_KSM_ENGINE_H
+#define _MM_KSM_ENGINE_H
+
+#include <linux/ksm.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/pagewalk.h>
+#include <linux/rbtree.h>
+#include <linux/rmap.h>
+#include <linux/spinlock.h>
+#include <linux/swap.h>
+#include <linux/xarray.h>
+
+#include "../internal.h"
+#include "../mm_slot.h"
+
+#define KSM_BLOCK_PAGES		16
+#define KSM_BLOCK_SIZE		(KSM_BLOCK_PAGES * PAGE_SIZE)
+#define KSM_BLOCK_MASK		(~(KSM_BLOCK_SIZE - 1))
+
+/* Bits of ksm_run; the first three values are what user space writes to the knob "run". */
+#define KSM_RUN_STOP		0UL
+#define KSM_RUN_MERGE		1UL
+#define KSM_RUN_UNMERGE		2UL
+#define KSM_RUN_OFFLINE		4UL
+#define KSM_RUN_OFFLINE_BIT	2
+
+/**
+ * struct ksm_slot - a process that takes part in merging
+ * @slot: the mm, its place in the hash and in the ring that the cursor walks
+ * @blocks: records of the process's pages, by address / KSM_BLOCK_SIZE
+ *
+ * @slot belongs to ksm_slots_lock. @blocks changes only under ksm_lock and while the cursor stands
+ * on the slot, so that an exiting process may ask whether it is empty with ksm_slots_lock alone.
+ * A slot holds a reference to its mm_struct, not to its address space.
+ */
+struct ksm_slot {
+	struct mm_slot slot;
+	struct xarray blocks;
+};
+
+/**
+ * enum ksm_state - where a record stands
+ * @KSM_UNTRACKED: no page is known at this address
+ * @KSM_VOLATILE: in neither tree: new, changing, or not mergeable so far
+ * @KSM_UNSTABLE: in the unstable tree: seen unchanged, waiting for its like
+ * @KSM_STABLE: listed at the node of the stable tree whose page is mapped here
+ */
+enum ksm_state {
+	KSM_UNTRACKED,
+	KSM_VOLATILE,
+	KSM_UNSTABLE,
+	KSM_STABLE,
+};
+
+/**
+ * struct ksm_item - the record of one virtual page
+ * @rb: place in the unstable tree
+ * @node: the stable node whose page is mapped here
+ * @sharer: link among the sharers of @node
+ * @anon_vma: where a reverse map of the merged page looks for mappings; holds a reference
+ * @nid: which unstable tree @rb is in
+ * @hash: of the content at the last visit
+ * @index: which record of its block this is
+ * @state: one of enum ksm_state; tells which members of the unions hold
+ * @full: its like was found in the stable tree, with no room for another sharer
+ * @age: visits since it was made, for smart_scan; stays at its maximum
+ * @skips: how many more visits smart_scan leaves out
+ *
+ * Belongs to ksm_lock; @sharer also to the lock of the merged folio.
+ */
+struct ksm_item {
+	union {
+		struct rb_node rb;
+		struct {
+			struct ksm_node *node;
+			struct hlist_node sharer;
+		};
+	};
+	union {
+		struct anon_vma *anon_vma;
+		int nid;
+	};
+	u32 hash;
+	u8 index;
+	u8 state:2;
+	u8 full:1;
+	u8 age;
+	u8 skips;
+};
+
+/**
+ * struct ksm_block - the records of KSM_BLOCK_PAGES neighbouring pages of one process
+ * @mm: the process
+ * @start: address of the first page
+ * @used: how many of @items are tracked
+ * @items: the records, by page
+ */
+struct ksm_block {
+	struct mm_struct *mm;
+	unsigned long start;
+	unsigned int used;
+	struct ksm_item items[KSM_BLOCK_PAGES];
+};
+
+/**
+ * struct ksm_node - a merged page, in the stable tree
+ * @rb: place in the tree, by @hash; nodes of equal content stand side by side
+ * @sharers: items of the virtual pages that map it
+ * @pfn: of the merged page; its folio->mapping points back here as long as it is ours
+ * @hash: of the content, which no longer changes
+ * @count: length of @sharers
+ * @nid: which stable tree @rb is in
+ * @walked: when stale nodes were last looked for in the run that starts here (low part of jiffies)
+ *
+ * Belongs to ksm_lock. @sharers belongs to the folio's lock as well: a reverse map reads it with
+ * that alone. @pfn may change under the folio's lock (migration). No reference to the folio is
+ * held: see ksm_node_folio().
+ */
+struct ksm_node {
+	struct rb_node rb;
+	struct hlist_head sharers;
+	unsigned long pfn;
+	u32 hash;
+	unsigned int count;
+	int nid;
+	u32 walked;
+};
+
+/**
+ * struct ksm_cursor - how far ksmd is
+ * @slot: the process being scanned, or &ksm_head between two passes; belongs to ksm_slots_lock
+ * @address: the next address in it to look at
+ * @areas: whether this pass has met an area to merge in it
+ * @scans: passes completed
+ */
+struct ksm_cursor {
+	struct ksm_slot *slot;
+	unsigned long address;
+	bool areas;
+	unsigned long scans;
+};
+
+/**
+ * struct ksm_stat - the counters user space reads
+ * @scanned: pages looked at
+ * @skipped: pages left out by smart_scan
+ * @shared: merged pages with at least one known mapping
+ * @sharing: further known mappings of those
+ * @unshared: records in the unstable tree
+ * @items: records of tracked pages
+ * @blocks: blocks of records allocated
+ * @nodes: nodes of the stable tree
+ * @chains: contents that have more than one merged page
+ * @dups: merged pages of those contents
+ *
+ * Written under ksm_lock, read without.
+ */
+struct ksm_stat {
+	unsigned long scanned;
+	unsigned long skipped;
+	unsigned long shared;
+	unsigned long sharing;
+	unsigned long unshared;
+	unsigned long items;
+	unsigned long blocks;
+	unsigned long nodes;
+	unsigned long chains;
+	unsigned long dups;
+};
+
+/**
+ * struct ksm_knobs - the settings user space writes
+ *
+ * Read without a lock, except where a comment says otherwise.
+ */
+struct ksm_knobs {
+	unsigned int pages_to_scan;
+	unsigned int sleep_ms;
+	unsigned int max_sharing;	/* changes under ksm_lock with no merged page left */
+	unsigned int prune_ms;
+	unsigned int max_kernel_pages;
+	unsigned int across_nodes;	/* changes under ksm_lock with no merged page left */
+	unsigned int use_zero_pages;
+	unsigned int smart_scan;
+};
+
+extern struct mutex ksm_lock;
+extern spinlock_t ksm_slots_lock;
+extern struct ksm_slot ksm_head;
+extern struct ksm_cursor ksm_cursor;
+extern struct ksm_stat ksm_stat;
+extern struct ksm_knobs ksm_knobs;
+extern unsigned long ksm_run;
+
+/* ksmd.c */
+void ksm_wake(void);
+void ksm_wake_sleeper(void);
+#if IS_ENABLED(CONFIG_KUNIT)
+void ksm_twin_rehash(struct ksm_item *twin, struct page *twin_page);
+bool ksm_smart_skip(struct ksm_item *item);
+#endif
+
+/* slots.c */
+int ksm_slots_init(void);
+void ksm_slot_next(struct ksm_slot *slot, bool leave);
+int ksm_unmerge_all(void);
+
+/*
+ * An address space may be taken apart once nobody uses it. __ksm_exit() waits for whoever holds
+ * its mmap_lock, so this is to be asked after taking that lock.
+ */
+static inline bool ksm_exiting(struct mm_struct *mm)
+{
+	return !atomic_read(&mm->mm_users);
+}
+
+/* items.c */
+int ksm_items_init(void);
+struct ksm_block *ksm_block_get(struct ksm_slot *slot, unsigned long address);
+struct ksm_item *ksm_item_track(struct ksm_block *block, unsigned int index);
+void ksm_item_unfile(struct ksm_item *item);
+void ksm_items_forget(struct ksm_slot *slot, unsigned long start, unsigned long end);
+void ksm_block_forget(struct ksm_slot *slot, struct ksm_block *block, unsigned long absent);
+
+static inline struct ksm_block *ksm_block_find(struct ksm_slot *slot, unsigned long address)
+{
+	return xa_load(&slot->blocks, address / KSM_BLOCK_SIZE);
+}
+
+static inline struct ksm_block *ksm_item_block(const struct ksm_item *item)
+{
+	return container_of(item - item->index, struct ksm_block, items[0]);
+}
+
+static inline struct mm_struct *ksm_item_mm(const struct ksm_item *item)
+{
+	return ksm_item_block(item)->mm;
+}
+
+static inline unsigned long ksm_item_address(const struct ksm_item *item)
+{
+	return ksm_item_block(item)->start + item->index * PAGE_SIZE;
+}
+
+/* stable.c */
+enum ksm_folio_how { KSM_FOLIO_REF, KSM_FOLIO_LOCK, KSM_FOLIO_TRYLOCK };
+
+int ksm_stable_init(void);
+struct folio *ksm_node_folio(struct ksm_node *node, enum ksm_folio_how how);
+struct ksm_node *ksm_node_new(struct folio *folio, u32 hash);
+void ksm_node_attach(struct ksm_node *node, struct ksm_item *item);
+void ksm_node_detach(struct ksm_item *item);
+void ksm_node_place(struct ksm_node *node);
+struct folio *ksm_stable_find(u32 hash, int nid, struct ksm_node *after, bool *full);
+void ksm_stable_sweep(void);
+int ksm_stable_clear(void);
+void ksm_stable_offline(unsigned long start_pfn, unsigned long end_pfn);
+
+static inline int ksm_nid(unsigned long pfn)
+{
+	return ksm_knobs.across_nodes ? 0 : pfn_to_nid(pfn);
+}
+
+static inline struct ksm_node *ksm_folio_node(struct folio *folio)
+{
+	return folio_test_ksm(folio) ? folio_raw_mapping(folio) : NULL;
+}
+
+static inline void ksm_folio_set_node(struct folio *folio, struct ksm_node *node)
+{
+	folio->mapping = (void *)((unsigned long)node | PAGE_MAPPING_KSM);
+}
+
+/* unstable.c */
+void ksm_unstable_insert(struct ksm_item *item, int nid);
+void ksm_unstable_erase(struct ksm_item *item);
+struct ksm_item *ksm_unstable_first(u32 hash, int nid);
+struct ksm_item *ksm_unstable_next(struct ksm_item *item);
+
+/* merge.c */
+struct page *ksm_item_page(struct ksm_item *item);
+bool ksm_has_other_users(struct folio *folio);
+int ksm_split(struct page *page);
+int ksm_merge_page(struct ksm_item *item, struct page *page, struct page *kpage);
+int ksm_merge_zero(struct ksm_item *item, struct page *page);
+
+/* unmerge.c */
+struct vm_area_struct *ksm_area(struct mm_struct *mm, unsigned long address);
+int ksm_unmerge_range(struct vm_area_struct *vma, unsigned long start, unsigned long end);
+void ksm_unmerge_item(struct ksm_item *item);
+
+/* rmap.c */
+int ksm_rmap_init(void);
+void ksm_wait_while_offlining(void);
+
+/* hash.c */
+#define KSM_HASH_CHUNK		4096
+#define KSM_HASH_WORDS		(KSM_HASH_CHUNK / sizeof(u32))
+
+void ksm_hash_init(void);
+u32 ksm_hash(struct page *page);
+bool ksm_hash_is_zero(u32 hash);
+u64 ksm_nh(const u32 *words, const u32 *key);
+u64 ksm_nh_neon(const u32 *words, const u32 *key);
+
+/* advisor.c */
+enum ksm_advisor_mode { KSM_ADVISOR_NONE, KSM_ADVISOR_SCAN_TIME };
+
+/**
+ * struct ksm_advisor - how pages_to_scan follows what scanning costs
+ * @mode: whether it does
+ * @max_cpu: ceiling for ksmd's share of one processor, in percent
+ * @min_pages: floor for pages_to_scan, where @max_cpu allows it
+ * @max_pages: ceiling for pages_to_scan
+ * @target_s: how long a pass is to take, in seconds
+ * @started: when this pass began; 0 if the advisor did not see it begin
+ * @cpu_ns: ksmd's processor time then
+ */
+struct ksm_advisor {
+	unsigned int mode;
+	unsigned int max_cpu;
+	unsigned int min_pages;
+	unsigned int max_pages;
+	unsigned int target_s;
+	ktime_t started;
+	u64 cpu_ns;
+};
+
+extern struct ksm_advisor ksm_advisor;
+
+void ksm_advisor_set_mode(enum ksm_advisor_mode mode);
+void ksm_advisor_start(void);
+void ksm_advisor_stop(void);
+unsigned int ksm_advise(const struct ksm_advisor *a, unsigned int pages, u64 scan_ms, u64 cpu_ms);
+
+/* sysfs.c */
+#ifdef CONFIG_SYSFS
+int ksm_sysfs_init(void);
+#else
+static inline int ksm_sysfs_init(void)
+{
+	ksm_run = KSM_RUN_MERGE;	/* no way for user space to start it */
+	return 0;
+}
+#endif
+
+#endif /* _MM_KSM_ENGINE_H */

@@ -1,0 +1,681 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * ksmd: the scan thread. It walks the address spaces of those who take part, a block of
+ * neighbouring pages at a time, and decides what is to be done about each page.
+ */
+#include <kunit/visibility.h>
+#include <linux/freezer.h>
+#include <linux/kthread.h>
+#include <linux/sched/signal.h>
+
+#ifdef CONFIG_ARM64_MTE
+#include <asm/mte.h>
+#endif
+
+#include "engine.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/ksm.h>
+
+#define KSM_SMART_AGE		3	/* visits before smart_scan leaves any out */
+#define KSM_COLLISIONS		8	/* records of one hash to compare a page with, at most */
+
+/*
+ * Held by ksmd while it scans and by whoever changes a knob that its records depend on. Not held
+ * while it sleeps.
+ */
+DEFINE_MUTEX(ksm_lock);
+
+struct ksm_cursor ksm_cursor = {
+	.slot = &ksm_head,
+};
+
+struct ksm_stat ksm_stat;
+struct ksm_knobs ksm_knobs = {
+	.pages_to_scan = 100,
+	.sleep_ms = 20,
+	.max_sharing = 256,
+	.prune_ms = 2000,
+	.across_nodes = 1,
+	.smart_scan = 1,
+};
+
+unsigned long ksm_run = KSM_RUN_STOP;
+atomic_long_t ksm_zero_pages = ATOMIC_LONG_INIT(0);
+
+static DECLARE_WAIT_QUEUE_HEAD(ksm_work_wait);
+static DECLARE_WAIT_QUEUE_HEAD(ksm_sleep_wait);
+
+/* -- one page ---------------------------------------------------------------------------------- */
+
+/* Let an address share a merged page and list it there. */
+static int ksm_join_merged(struct ksm_item *item, struct page *page, struct page *kpage)
+{
+	struct folio *kfolio = page_folio(kpage);
+	struct ksm_node *node;
+	int err = ksm_merge_page(item, page, kpage);
+
+	if (err)
+		return err;
+	folio_lock(kfolio);
+	node = ksm_folio_node(kfolio);
+	if (node)
+		ksm_node_attach(node, item);
+	folio_unlock(kfolio);
+	if (!node)
+		ksm_unmerge_item(item);
+	return 0;
+}
+
+/* A merged page: usually known as such; new after a fork. */
+static void ksm_visit_merged(struct ksm_item *item, struct page *page, struct ksm_node *node)
+{
+	if (node->nid != ksm_nid(READ_ONCE(node->pfn)))
+		ksm_node_place(node);
+	if (item->state == KSM_STABLE && item->node == node)
+		return;
+	ksm_item_unfile(item);
+	ksm_join_merged(item, page, page);
+}
+
+/* Look for a merged page with the same bytes. Returns whether the page's visit ends here. */
+static bool ksm_try_stable(struct ksm_item *item, struct page *page)
+{
+	struct ksm_node *after = NULL;
+	struct folio *kfolio;
+	bool full = false;
+	int err;
+
+	do {
+		kfolio = ksm_stable_find(item->hash, ksm_nid(page_to_pfn(page)), after, &full);
+		if (IS_ERR_OR_NULL(kfolio))
+			break;
+		err = ksm_join_merged(item, page, &kfolio->page);
+		/* The same hash of other bytes: the page has changed meanwhile, or they collide. */
+		if (err == -EILSEQ && ksm_hash(page) != item->hash)
+			err = -EFAULT;
+		after = ksm_folio_node(kfolio);
+		folio_put(kfolio);
+	} while (err == -EILSEQ && after);
+	item->full = full;
+	return kfolio && (IS_ERR(kfolio) || err != -EILSEQ);
+}
+
+/*
+ * Make a merged page of two. The page's bytes were hashed before it was protected: a page filed
+ * under a hash it does not have would never be found, so it is hashed again.
+ */
+static void ksm_merge_pair(struct ksm_item *item, struct page *page, struct ksm_item *twin,
+			   struct page *twin_page)
+{
+	struct ksm_node *node = NULL;
+	struct folio *folio;
+
+	if (ksm_merge_page(item, page, NULL))
+		return;
+	if (ksm_hash(page) != item->hash || ksm_merge_page(twin, twin_page, page)) {
+		ksm_unmerge_item(item);
+		return;
+	}
+	folio = page_folio(page);
+	folio_lock(folio);
+	node = ksm_node_new(folio, item->hash);
+	if (node) {
+		ksm_node_attach(node, twin);
+		ksm_node_attach(node, item);
+	}
+	folio_unlock(folio);
+	if (!node) {
+		ksm_unmerge_item(twin);
+		ksm_unmerge_item(item);
+	}
+}
+
+/* A record turned out to have other bytes: see whether it still belongs where it is filed. */
+VISIBLE_IF_KUNIT void ksm_twin_rehash(struct ksm_item *twin, struct page *twin_page)
+{
+	u32 hash = ksm_hash(twin_page);
+
+	if (hash == twin->hash)
+		return;
+	ksm_unstable_erase(twin);
+	twin->hash = hash;
+}
+
+/*
+ * Whether the page of a waiting record can't be merged: it is merged already, it has moved to other
+ * memory, or somebody holds it. The batch does, too, if the record's own visit is still to come.
+ */
+static bool ksm_twin_unfit(struct page *page, struct ksm_item *twin, struct page *twin_page)
+{
+	struct folio *folio = page_folio(twin_page);
+
+	return folio_test_ksm(folio) || ksm_nid(page_to_pfn(twin_page)) != twin->nid ||
+	       (folio != page_folio(page) && ksm_has_other_users(folio));
+}
+
+enum ksm_verdict { KSM_DIFFERENT, KSM_ALIKE, KSM_ITSELF };
+
+static enum ksm_verdict ksm_compare(struct page *page, struct ksm_item *twin,
+				    struct page *twin_page)
+{
+	if (page == twin_page)
+		return KSM_ITSELF;	/* mapped by both since a fork: nothing to gain */
+	if (ksm_twin_unfit(page, twin, twin_page)) {
+		ksm_unstable_erase(twin);	/* so that this page can wait in its place */
+		return KSM_DIFFERENT;
+	}
+	if (!memcmp_pages(page, twin_page))
+		return KSM_ALIKE;
+	ksm_twin_rehash(twin, twin_page);
+	return KSM_DIFFERENT;
+}
+
+/*
+ * Merge a page with its like. Two pages of one large folio have to be parted first, and for that
+ * the second reference to it be given up.
+ */
+static void ksm_merge_alike(struct ksm_item *item, struct page *page, struct ksm_item *twin,
+			    struct page *twin_page)
+{
+	unsigned int limit = READ_ONCE(ksm_knobs.max_kernel_pages);
+
+	if (limit && ksm_stat.shared >= limit) {
+		put_page(twin_page);
+		return;
+	}
+	if (folio_test_large(page_folio(page))) {
+		put_page(twin_page);
+		twin_page = ksm_split(page) ? NULL : ksm_item_page(twin);
+	}
+	if (twin_page && twin_page != page)
+		ksm_merge_pair(item, page, twin, twin_page);
+	if (twin_page)
+		put_page(twin_page);
+}
+
+/* Look for the page's like among the unmerged ones; without one, wait there for it. */
+static void ksm_try_unstable(struct ksm_item *item, struct page *page)
+{
+	int nid = ksm_nid(page_to_pfn(page)), tries = KSM_COLLISIONS;
+	struct ksm_item *twin, *next;
+
+	for (twin = ksm_unstable_first(item->hash, nid); twin && tries--; twin = next) {
+		struct page *twin_page = ksm_item_page(twin);
+		enum ksm_verdict verdict;
+
+		next = ksm_unstable_next(twin);
+		if (!twin_page) {
+			ksm_unstable_erase(twin);
+			continue;
+		}
+		verdict = ksm_compare(page, twin, twin_page);
+		if (verdict == KSM_ALIKE) {
+			ksm_merge_alike(item, page, twin, twin_page);
+			return;
+		}
+		put_page(twin_page);
+		if (verdict == KSM_ITSELF)
+			return;
+	}
+	ksm_unstable_insert(item, nid);
+}
+
+/*
+ * Whether an unchanged page may stay where it waits, unsought. A merged page of its content can't
+ * have come up since, for that would have been made with it; but one can have got room, or have
+ * moved here from another node.
+ */
+static bool ksm_keeps_place(struct ksm_item *item)
+{
+	return item->state == KSM_UNSTABLE && !item->full && ksm_knobs.across_nodes && !item->nid;
+}
+
+/**
+ * ksm_visit - decide about one page
+ * @item: its record
+ * @page: the anonymous page found there, with a reference
+ *
+ * A page is merged when it was seen twice with the same content: with a merged page of that
+ * content, or with another page that waits in the unstable tree. One that changed since its last
+ * visit is left alone until the next.
+ */
+static void ksm_visit(struct ksm_item *item, struct page *page)
+{
+	struct ksm_node *node = ksm_folio_node(page_folio(page));
+	u32 hash;
+
+	if (node) {
+		ksm_visit_merged(item, page, node);
+		return;
+	}
+	hash = ksm_hash(page);
+	if (item->state == KSM_STABLE)
+		ksm_node_detach(item);		/* written to since: a copy stands here now */
+	if (hash != item->hash) {
+		ksm_item_unfile(item);
+		item->hash = hash;
+		return;
+	}
+	if (READ_ONCE(ksm_knobs.use_zero_pages) && ksm_hash_is_zero(hash)) {
+		ksm_item_unfile(item);
+		if (!ksm_merge_zero(item, page))
+			return;
+	}
+	if (ksm_keeps_place(item))
+		return;
+	ksm_item_unfile(item);
+	if (!ksm_try_stable(item, page))
+		ksm_try_unstable(item, page);
+}
+
+/* -- a batch of pages -------------------------------------------------------------------------- */
+
+/**
+ * struct ksm_batch - what one look at a page table found
+ * @block: records of the pages, if there are any yet
+ * @first: address of the first page found
+ * @next: where to look next
+ * @end: end of the block, or of the area if that comes before
+ * @budget: how many pages may still be looked at
+ * @count: how many were
+ * @present: a bit for each page found
+ * @visit: a bit for each page that needs more than a look
+ * @riding: a bit for each page whose reference also holds the next one: both are of one large
+ *	folio, which could not be split if it were held twice
+ * @last: the page added last to @visit
+ * @pages: the pages of @visit, with references
+ */
+struct ksm_batch {
+	struct ksm_slot *slot;
+	struct ksm_block *block;
+	unsigned long first;
+	unsigned long next;
+	unsigned long end;
+	unsigned int budget;
+	unsigned int count;
+	unsigned long present;
+	unsigned long visit;
+	unsigned long riding;
+	unsigned int last;
+	struct page *pages[KSM_BLOCK_PAGES];
+};
+
+static unsigned int ksm_index(unsigned long address)
+{
+	return (address >> PAGE_SHIFT) % KSM_BLOCK_PAGES;
+}
+
+static void ksm_batch_open(struct ksm_batch *b, unsigned long address, unsigned long end)
+{
+	b->block = ksm_block_find(b->slot, address);
+	b->first = address;
+	b->end = min(end, (address & KSM_BLOCK_MASK) + KSM_BLOCK_SIZE);
+}
+
+/* A merged page that its record knows needs nothing. */
+static bool ksm_settled(const struct ksm_item *item, struct folio *folio)
+{
+	return item->state == KSM_STABLE && item->node == ksm_folio_node(folio) &&
+	       item->node->nid == ksm_nid(folio_pfn(folio));
+}
+
+/* How many visits to leave out after one of this age that led to nothing. */
+static unsigned int ksm_skips(unsigned int age)
+{
+	return age <= 5 ? (age <= 3 ? 1 : 2) : (age <= 8 ? 4 : 8);
+}
+
+VISIBLE_IF_KUNIT bool ksm_smart_skip(struct ksm_item *item)
+{
+	u8 age = item->age;
+
+	if (!READ_ONCE(ksm_knobs.smart_scan))
+		return false;
+	if (age < U8_MAX)
+		item->age++;
+	if (age < KSM_SMART_AGE)
+		return false;
+	if (!item->skips) {
+		item->skips = ksm_skips(age);
+		return false;
+	}
+	item->skips--;
+	ksm_stat.skipped++;
+	return true;
+}
+
+/* Look at one page, page table locked. */
+static void ksm_batch_add(struct ksm_batch *b, unsigned long address, struct page *page)
+{
+	unsigned int index = ksm_index(address);
+	struct ksm_item *item = b->block ? &b->block->items[index] : NULL;
+	struct folio *folio = page_folio(page);
+
+	if (item && item->state == KSM_UNTRACKED)
+		item = NULL;
+	b->present |= BIT(index);
+	/* One that is merged, or was until written to, is never left out: counters wait for it. */
+	if (item && item->state != KSM_STABLE && !folio_test_ksm(folio) && ksm_smart_skip(item))
+		return;
+	b->count++;
+	b->budget--;
+	if (item && ksm_settled(item, folio))
+		return;
+	if (folio_test_large(folio) && b->visit && page_folio(b->pages[b->last]) == folio)
+		b->riding |= BIT(b->last);
+	else
+		folio_get(folio);
+	b->visit |= BIT(index);
+	b->pages[index] = page;
+	b->last = index;
+}
+
+/*
+ * A page that carries memory tags equals no other page, whatever its bytes. Were such pages to wait
+ * in the unstable tree, enough of them would hide those that do merge. A merged page that got tags
+ * later is known already.
+ */
+static bool ksm_is_tagged(struct page *page)
+{
+#ifdef CONFIG_ARM64_MTE
+	return page_mte_tagged(page) && !PageKsm(page);
+#else
+	return false;
+#endif
+}
+
+static bool ksm_is_candidate(struct page *page)
+{
+	return page && PageAnon(page) && !is_zone_device_page(page) && !ksm_is_tagged(page);
+}
+
+static int ksm_gather_huge(struct ksm_batch *b, pmd_t *pmdp, unsigned long address,
+			   unsigned long end, struct mm_walk *walk)
+{
+	spinlock_t *ptl = pmd_lock(walk->mm, pmdp);
+	pmd_t pmd = pmdp_get(pmdp);
+	struct page *page = NULL;
+
+	if (pmd_present(pmd) && pmd_leaf(pmd))
+		page = vm_normal_page_pmd(walk->vma, address, pmd);
+	if (ksm_is_candidate(page)) {
+		page += (address & ~PMD_MASK) >> PAGE_SHIFT;
+		ksm_batch_open(b, address, end);
+		for (; address < b->end && b->budget; address += PAGE_SIZE)
+			ksm_batch_add(b, address, page++);
+		b->next = address;
+	}
+	if (!pmd_leaf(pmd))
+		walk->action = ACTION_AGAIN;	/* split meanwhile: it has a page table now */
+	spin_unlock(ptl);
+	return !!b->present;
+}
+
+/* Look at the pages of one page table, up to the end of the first block that has any. */
+static int ksm_gather_pmd(pmd_t *pmdp, unsigned long address, unsigned long end,
+			  struct mm_walk *walk)
+{
+	struct ksm_batch *b = walk->private;
+	pmd_t pmd = pmdp_get_lockless(pmdp);
+	pte_t *start, *ptep;
+	spinlock_t *ptl;
+
+	cond_resched();
+	if (!pmd_present(pmd))
+		return 0;
+	if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && pmd_leaf(pmd))
+		return ksm_gather_huge(b, pmdp, address, end, walk);
+	start = pte_offset_map_lock(walk->mm, pmdp, address, &ptl);
+	if (!start)
+		return 0;
+	for (ptep = start; address < end && b->budget; ptep++, address += PAGE_SIZE) {
+		pte_t pte = ptep_get(ptep);
+		struct page *page;
+
+		page = pte_present(pte) ? vm_normal_page(walk->vma, address, pte) : NULL;
+		if (!ksm_is_candidate(page))
+			continue;
+		if (!b->present) {
+			ksm_batch_open(b, address, end);
+			end = b->end;
+		}
+		ksm_batch_add(b, address, page);
+	}
+	pte_unmap_unlock(start, ptl);
+	b->next = address;
+	return !!b->present;
+}
+
+static const struct mm_walk_ops ksm_gather_ops = {
+	.pmd_entry = ksm_gather_pmd,
+	.walk_lock = PGWALK_RDLOCK,
+};
+
+static void ksm_batch_drop(struct ksm_batch *b, unsigned long visit)
+{
+	unsigned long i;
+
+	for_each_set_bit(i, &visit, KSM_BLOCK_PAGES)
+		if (!(b->riding & BIT(i)))
+			put_page(b->pages[i]);
+	b->visit &= ~visit;
+}
+
+/*
+ * Bring the records in line with what was found: those of pages that are gone are dropped, new
+ * pages get one. Without memory for a block of them its pages wait for the next pass.
+ */
+static void ksm_batch_file(struct ksm_batch *b, struct vm_area_struct *vma)
+{
+	unsigned long seen = GENMASK(ksm_index(b->next - PAGE_SIZE), ksm_index(b->first));
+	unsigned long i;
+
+	ksm_items_forget(b->slot, ksm_cursor.address, b->first);
+	ksm_cursor.address = b->next;
+	b->block = ksm_block_get(b->slot, b->first);
+	if (!b->block) {
+		ksm_batch_drop(b, b->visit);
+		return;
+	}
+	for_each_set_bit(i, &b->visit, KSM_BLOCK_PAGES) {
+		ksm_item_track(b->block, i);
+		flush_anon_page(vma, b->pages[i], b->block->start + i * PAGE_SIZE);
+		flush_dcache_page(b->pages[i]);
+	}
+	if (seen & ~b->present)
+		ksm_block_forget(b->slot, b->block, seen & ~b->present);
+}
+
+/* Find the next pages to look at in the cursor's process; mmap_lock is held. */
+static bool ksm_gather(struct ksm_batch *b)
+{
+	struct mm_struct *mm = b->slot->slot.mm;
+	struct vm_area_struct *vma;
+
+	VMA_ITERATOR(vmi, mm, ksm_cursor.address);
+
+	b->present = 0;
+	b->visit = 0;
+	b->riding = 0;
+	b->count = 0;
+	if (ksm_exiting(mm))
+		return false;
+	for_each_vma(vmi, vma) {
+		if (!(vma->vm_flags & VM_MERGEABLE))
+			continue;
+		ksm_cursor.areas = true;
+		if (!vma->anon_vma)
+			continue;
+		if (walk_page_range_vma(vma, max(ksm_cursor.address, vma->vm_start), vma->vm_end,
+					&ksm_gather_ops, b) <= 0)
+			continue;
+		ksm_batch_file(b, vma);
+		return true;
+	}
+	return false;
+}
+
+/* Visit the pages of a batch. When a large folio was split, its rest is looked at anew. */
+static void ksm_batch_visit(struct ksm_batch *b)
+{
+	unsigned long i;
+
+	for_each_set_bit(i, &b->visit, KSM_BLOCK_PAGES) {
+		struct page *page = b->pages[i];
+
+		ksm_visit(&b->block->items[i], page);
+		cond_resched();
+		if (!(b->riding & BIT(i))) {
+			put_page(page);
+			continue;
+		}
+		if (folio_test_large(page_folio(page)))
+			continue;
+		put_page(page);
+		b->visit &= ~GENMASK(i, 0);
+		ksm_cursor.address = b->block->start + __ffs(b->visit) * PAGE_SIZE;
+		/* The split took the reference that the others rode on: not ours to put. */
+		while (b->riding & BIT(__ffs(b->visit)))
+			b->visit &= b->visit - 1;
+		b->visit &= b->visit - 1;
+		ksm_batch_drop(b, b->visit);
+		return;
+	}
+}
+
+/* -- a pass over all processes ----------------------------------------------------------------- */
+
+static bool ksm_pass_begin(void)
+{
+	if (list_empty(&ksm_head.slot.mm_node))
+		return false;
+	ksm_hash_init();
+	ksm_advisor_start();
+	trace_ksm_start_scan(ksm_cursor.scans, ksm_stat.items);
+	/* References kept by per-processor lists would keep pages from being merged. */
+	lru_add_drain_all();
+	ksm_stable_sweep();
+	spin_lock(&ksm_slots_lock);
+	ksm_cursor.slot = list_entry(ksm_head.slot.mm_node.next, struct ksm_slot, slot.mm_node);
+	ksm_cursor.address = 0;
+	ksm_cursor.areas = false;
+	spin_unlock(&ksm_slots_lock);
+	/* The last process may have gone since. */
+	return ksm_cursor.slot != &ksm_head;
+}
+
+static void ksm_pass_end(void)
+{
+	ksm_advisor_stop();
+	trace_ksm_stop_scan(ksm_cursor.scans, ksm_stat.items);
+	ksm_cursor.scans++;
+}
+
+/* The cursor has come to the end of a process: drop what records lie behind, and go on. */
+static void ksm_slot_done(struct ksm_slot *slot)
+{
+	bool leave = !ksm_cursor.areas || ksm_exiting(slot->slot.mm);
+
+	ksm_items_forget(slot, leave ? 0 : ksm_cursor.address, ULONG_MAX);
+	ksm_slot_next(slot, leave);
+}
+
+/* Gather the next batch. Returns false when the pass has ended. */
+static bool ksm_next_batch(struct ksm_batch *b)
+{
+	if (ksm_cursor.slot == &ksm_head && !ksm_pass_begin())
+		return false;
+	do {
+		b->slot = ksm_cursor.slot;
+		mmap_read_lock(b->slot->slot.mm);
+		if (ksm_gather(b)) {
+			mmap_read_unlock(b->slot->slot.mm);
+			return true;
+		}
+		ksm_slot_done(b->slot);
+	} while (ksm_cursor.slot != &ksm_head);
+	ksm_pass_end();
+	return false;
+}
+
+static void ksm_scan(unsigned int pages)
+{
+	static struct ksm_batch batch;	/* ksm_lock */
+
+	batch.budget = pages;
+	while (batch.budget && !freezing(current) && ksm_next_batch(&batch)) {
+		ksm_batch_visit(&batch);
+		ksm_stat.scanned += batch.count;
+		cond_resched();
+	}
+}
+
+/* -- the thread -------------------------------------------------------------------------------- */
+
+static bool ksm_has_work(void)
+{
+	return ksm_run & KSM_RUN_MERGE && !list_empty(&ksm_head.slot.mm_node);
+}
+
+/**
+ * ksm_wake - there may be work for ksmd again
+ */
+void ksm_wake(void)
+{
+	wake_up_interruptible(&ksm_work_wait);
+}
+
+/**
+ * ksm_wake_sleeper - the time that ksmd sleeps between two batches has changed
+ */
+void ksm_wake_sleeper(void)
+{
+	wake_up_interruptible(&ksm_sleep_wait);
+}
+
+static void ksm_sleep(void)
+{
+	unsigned int sleep_ms = READ_ONCE(ksm_knobs.sleep_ms);
+
+	if (ksm_has_work())
+		wait_event_freezable_timeout(ksm_sleep_wait,
+					     sleep_ms != READ_ONCE(ksm_knobs.sleep_ms),
+					     msecs_to_jiffies(sleep_ms));
+	else
+		wait_event_freezable(ksm_work_wait, ksm_has_work() || kthread_should_stop());
+}
+
+static int ksmd(void *unused)
+{
+	set_freezable();
+	set_user_nice(current, 5);
+	while (!kthread_should_stop()) {
+		mutex_lock(&ksm_lock);
+		ksm_wait_while_offlining();
+		if (ksm_has_work())
+			ksm_scan(READ_ONCE(ksm_knobs.pages_to_scan));
+		mutex_unlock(&ksm_lock);
+		ksm_sleep();
+	}
+	return 0;
+}
+
+static int __init ksm_init(void)
+{
+	struct task_struct *thread;
+	int err = ksm_slots_init() ?: ksm_items_init() ?: ksm_stable_init();
+
+	if (err)
+		return err;
+	thread = kthread_run(ksmd, NULL, "ksmd");
+	if (IS_ERR(thread))
+		return PTR_ERR(thread);
+	err = ksm_sysfs_init();
+	if (err) {
+		kthread_stop(thread);
+		return err;
+	}
+	return ksm_rmap_init();
+}
+subsys_initcall(ksm_init);

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * One mapping made to share another page: write-protect it through the MMU, compare under that
+ * protection, replace it. Everything here works on one process at a time, under its mmap_lock.
+ */
+#include <linux/pagewalk.h>
+#include <trace/events/ksm.h>
+
+#include <asm/tlbflush.h>
+
+#include "engine.h"
+
+/**
+ * ksm_item_page - the page that is mapped at a record's address now
+ * @item: any tracked record
+ *
+ * Return: an anonymous page with a reference, or NULL if there is none to merge.
+ */
+struct page *ksm_item_page(struct ksm_item *item)
+{
+	struct mm_struct *mm = ksm_item_mm(item);
+	unsigned long address = ksm_item_address(item);
+	struct vm_area_struct *vma;
+	struct page *page = NULL;
+	struct folio_walk walk;
+	struct folio *folio;
+
+	mmap_read_lock(mm);
+	vma = ksm_area(mm, address);
+	folio = vma ? folio_walk_start(&walk, vma, address, 0) : NULL;
+	if (folio) {
+		if (folio_test_anon(folio) && !folio_is_zone_device(folio)) {
+			folio_get(folio);
+			page = walk.page;
+		}
+		folio_walk_end(&walk, vma);
+	}
+	if (page) {
+		flush_anon_page(vma, page, address);
+		flush_dcache_page(page);
+	}
+	mmap_read_unlock(mm);
+	return page;
+}
+
+/* Map and lock the page table entry at @address, if it maps @page. */
+static pte_t *ksm_lock_pte(struct vm_area_struct *vma, unsigned long address, struct page *page,
+			   spinlock_t **ptl)
+{
+	pmd_t *pmd = mm_find_pmd(vma->vm_mm, address);
+	pte_t *ptep, pte;
+
+	ptep = pmd ? pte_offset_map_lock(vma->vm_mm, pmd, address, ptl) : NULL;
+	if (!ptep)
+		return NULL;
+	pte = ptep_get(ptep);
+	if (pte_present(pte) && !pte_special(pte) && pte_pfn(pte) == page_to_pfn(page))
+		return ptep;
+	pte_unmap_unlock(ptep, *ptl);
+	return NULL;
+}
+
+/**
+ * ksm_has_other_users - whether more than page tables, the swap cache and we hold a folio
+ * @folio: held by the caller with one reference
+ *
+ * The answer is good for as long as the folio is locked and its entry cleared and flushed from the
+ * TLB: from then on no lockless get_user_pages_fast() can take another reference, and one taken
+ * before, for direct I/O into the page, shows in the count. Otherwise it is a hint.
+ */
+bool ksm_has_other_users(struct folio *folio)
+{
+	int cached = folio_test_swapcache(folio) ? folio_nr_pages(folio) : 0;
+
+	return folio_ref_count(folio) != folio_mapcount(folio) + 1 + cached;
+}
+
+/* Take the right to write out of one entry; fails when somebody may write past the entry. */
+static int ksm_protect_pte(struct vm_area_struct *vma, unsigned long address, pte_t *ptep,
+			   struct folio *folio)
+{
+	bool exclusive = PageAnonExclusive(&folio->page);
+	pte_t pte = ptep_get(ptep);
+
+	if (!pte_write(pte) && !pte_dirty(pte) && !exclusive &&
+	    !mm_tlb_flush_pending(vma->vm_mm))
+		return 0;
+	flush_cache_page(vma, address, folio_pfn(folio));
+	pte = ptep_clear_flush(vma, address, ptep);
+	if (ksm_has_other_users(folio) ||
+	    (exclusive && folio_try_share_anon_rmap_pte(folio, &folio->page))) {
+		set_pte_at(vma->vm_mm, address, ptep, pte);
+		return -EBUSY;
+	}
+	if (pte_dirty(pte))
+		folio_mark_dirty(folio);
+	set_pte_at(vma->vm_mm, address, ptep, pte_wrprotect(pte_mkclean(pte)));
+	return 0;
+}
+
+/*
+ * Write-protect one mapping of a small, locked folio; @pte tells the entry as it is then. Other
+ * mappings of the same folio are write-protected already, since a fork made them.
+ */
+static int ksm_protect(struct vm_area_struct *vma, unsigned long address, struct folio *folio,
+		       pte_t *pte)
+{
+	struct mmu_notifier_range range;
+	int err = -EFAULT;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, vma->vm_mm, address,
+				address + PAGE_SIZE);
+	mmu_notifier_invalidate_range_start(&range);
+	ptep = ksm_lock_pte(vma, address, &folio->page, &ptl);
+	if (ptep) {
+		err = ksm_protect_pte(vma, address, ptep, folio);
+		*pte = ptep_get(ptep);
+		pte_unmap_unlock(ptep, ptl);
+	}
+	mmu_notifier_invalidate_range_end(&range);
+	return err;
+}
+
+/*
+ * The entry that maps @kpage in place of another page. A zero page is marked as ours by the dirty
+ * bit. Marks that belong to the address and not to the page are carried over.
+ */
+static pte_t ksm_new_pte(struct vm_area_struct *vma, struct page *kpage, pte_t old)
+{
+	pte_t pte;
+
+	if (is_zero_pfn(page_to_pfn(kpage)))
+		pte = pte_mkdirty(pte_mkspecial(pfn_pte(page_to_pfn(kpage), vma->vm_page_prot)));
+	else
+		pte = mk_pte(kpage, vma->vm_page_prot);
+	if (pte_uffd_wp(old))
+		pte = pte_mkuffd_wp(pte);
+	if (pte_soft_dirty(old))
+		pte = pte_mksoft_dirty(pte);
+	return pte;
+}
+
+static void ksm_count_new_mapping(struct vm_area_struct *vma, unsigned long address,
+				  struct page *kpage)
+{
+	struct folio *kfolio = page_folio(kpage);
+
+	if (is_zero_pfn(page_to_pfn(kpage))) {
+		ksm_map_zero_page(vma->vm_mm);
+		dec_mm_counter(vma->vm_mm, MM_ANONPAGES);
+	} else {
+		folio_get(kfolio);
+		folio_add_anon_rmap_pte(kfolio, kpage, vma, address, RMAP_NONE);
+	}
+}
+
+/* Map @kpage where @page is mapped, if the entry is still the protected one. */
+static int ksm_replace(struct vm_area_struct *vma, unsigned long address, struct page *page,
+		       struct page *kpage, pte_t protected)
+{
+	struct folio *folio = page_folio(page);
+	struct mmu_notifier_range range;
+	int err = -EFAULT;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, vma->vm_mm, address,
+				address + PAGE_SIZE);
+	mmu_notifier_invalidate_range_start(&range);
+	ptep = ksm_lock_pte(vma, address, page, &ptl);
+	if (!ptep)
+		goto out;
+	if (pte_same(ptep_get(ptep), protected)) {
+		VM_WARN_ON_FOLIO(PageAnonExclusive(page), folio);
+		ksm_count_new_mapping(vma, address, kpage);
+		flush_cache_page(vma, address, page_to_pfn(page));
+		ptep_clear_flush(vma, address, ptep);
+		set_pte_at(vma->vm_mm, address, ptep, ksm_new_pte(vma, kpage, protected));
+		folio_remove_rmap_pte(folio, page, vma);
+		if (!folio_mapped(folio))
+			folio_free_swap(folio);
+		folio_put(folio);
+		err = 0;
+	}
+	pte_unmap_unlock(ptep, ptl);
+out:
+	mmu_notifier_invalidate_range_end(&range);
+	return err;
+}
+
+/* Turn an ordinary anonymous folio into a merged one, for which there is no node yet. */
+static void ksm_make_merged(struct folio *folio)
+{
+	VM_WARN_ON_FOLIO(PageAnonExclusive(&folio->page), folio);
+	ksm_folio_set_node(folio, NULL);
+	folio_mark_accessed(folio);
+	/* Reclaim drops a clean folio that no entry calls dirty: this one must go to swap. */
+	if (!folio_test_dirty(folio))
+		folio_set_dirty(folio);
+}
+
+static int ksm_split_locked(struct page *page)
+{
+	if (!folio_test_large(page_folio(page)))
+		return 0;
+	return split_huge_page(page) ? -EBUSY : 0;
+}
+
+/**
+ * ksm_split - split the large folio a page is part of
+ * @page: with the only reference beyond those of page tables
+ *
+ * Return: 0 if the page is a small folio now, -EBUSY if that is not to be had at once.
+ */
+int ksm_split(struct page *page)
+{
+	int err;
+
+	if (!folio_test_large(page_folio(page)))
+		return 0;
+	if (!trylock_page(page))
+		return -EBUSY;
+	err = ksm_split_locked(page);
+	unlock_page(page);
+	return err;
+}
+
+/*
+ * ksmd does not wait for a locked page: there are others to go on with. The lock keeps the swap
+ * cache's part in the reference count steady and makes room for no second merge.
+ */
+static int ksm_merge_mapping(struct vm_area_struct *vma, unsigned long address, struct page *page,
+			     struct page *kpage)
+{
+	struct folio *folio;
+	pte_t protected;
+	int err;
+
+	if (page == kpage)
+		return 0;		/* a fork mapped it here */
+	if (!PageAnon(page))
+		return -EFAULT;
+	if (!trylock_page(page))
+		return -EBUSY;
+	err = ksm_split_locked(page);
+	if (err)
+		goto unlock;
+	folio = page_folio(page);
+	err = ksm_protect(vma, address, folio, &protected);
+	if (err)
+		goto unlock;
+	if (!kpage)
+		ksm_make_merged(folio);
+	else if (memcmp_pages(page, kpage))
+		err = -EILSEQ;
+	else
+		err = ksm_replace(vma, address, page, kpage, protected);
+unlock:
+	unlock_page(page);
+	return err;
+}
+
+/**
+ * ksm_merge_page - let a record's address share a merged page
+ * @item: a record that is not in the stable tree; volatile after success
+ * @page: what was found there, with a reference
+ * @kpage: the merged page, with a reference; NULL to make @page itself one
+ *
+ * After success the record holds a reference to its anon_vma and awaits ksm_node_attach().
+ *
+ * Return: 0; -EILSEQ if the bytes differ; -EBUSY or -EFAULT if the page can't be had now.
+ */
+int ksm_merge_page(struct ksm_item *item, struct page *page, struct page *kpage)
+{
+	struct mm_struct *mm = ksm_item_mm(item);
+	struct vm_area_struct *vma;
+	int err = -EFAULT;
+
+	mmap_read_lock(mm);
+	vma = ksm_area(mm, ksm_item_address(item));
+	if (vma)
+		err = ksm_merge_mapping(vma, ksm_item_address(item), page, kpage);
+	if (!err) {
+		/* The tree it is in and its anon_vma share a place in the record. */
+		ksm_item_unfile(item);
+		item->anon_vma = vma->anon_vma;
+		get_anon_vma(vma->anon_vma);
+	}
+	mmap_read_unlock(mm);
+	trace_ksm_merge_with_ksm_page(kpage, page_to_pfn(kpage ?: page), item, mm, err);
+	return err;
+}
+
+/**
+ * ksm_merge_zero - let a record's address share the kernel's page of zeros
+ * @item: a volatile record
+ * @page: what was found there, with a reference
+ *
+ * Return: 0 if it does, or if the area is gone; otherwise as ksm_merge_page().
+ */
+int ksm_merge_zero(struct ksm_item *item, struct page *page)
+{
+	struct mm_struct *mm = ksm_item_mm(item);
+	struct page *zero = ZERO_PAGE(ksm_item_address(item));
+	struct vm_area_struct *vma;
+	int err = 0;
+
+	mmap_read_lock(mm);
+	vma = ksm_area(mm, ksm_item_address(item));
+	if (vma) {
+		err = ksm_merge_mapping(vma, ksm_item_address(item), page, zero);
+		trace_ksm_merge_one_page(page_to_pfn(zero), item, mm, err);
+	}
+	mmap_read_unlock(mm);
+	return err;
+}

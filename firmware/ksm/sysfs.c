@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * /sys/kernel/mm/ksm: the knobs and the counters. Names, units and errors are mainline's;
+ * what it lacks is marked.
+ */
+#include <linux/kobject.h>
+#include <linux/sysfs.h>
+
+#include "engine.h"
+
+/* -- knobs that are a number and nothing more -------------------------------------------------- */
+
+struct ksm_knob {
+	struct kobj_attribute attr;
+	unsigned int *value;
+	unsigned int min;
+	bool boolean;
+};
+
+static ssize_t ksm_knob_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%u\n", *container_of(attr, struct ksm_knob, attr)->value);
+}
+
+static ssize_t ksm_knob_store(struct kobject *kobj, struct kobj_attribute *attr, const char *buf,
+			      size_t count)
+{
+	struct ksm_knob *knob = container_of(attr, struct ksm_knob, attr);
+	unsigned int value;
+	bool yes;
+
+	if (knob->boolean) {
+		if (kstrtobool(buf, &yes))
+			return -EINVAL;
+		value = yes;
+	} else if (kstrtouint(buf, 10, &value) || value < knob->min) {
+		return -EINVAL;
+	}
+	WRITE_ONCE(*knob->value, value);
+	if (knob->value == &ksm_knobs.sleep_ms)
+		ksm_wake_sleeper();
+	return count;
+}
+
+#define KSM_KNOB(_name, _value, _min, _boolean)						\
+	static struct ksm_knob _name##_knob = {						\
+		.attr = __ATTR(_name, 0644, ksm_knob_show, ksm_knob_store),		\
+		.value = &(_value),							\
+		.min = _min,								\
+		.boolean = _boolean,							\
+	}
+
+KSM_KNOB(sleep_millisecs, ksm_knobs.sleep_ms, 0, false);
+KSM_KNOB(use_zero_pages, ksm_knobs.use_zero_pages, 0, true);
+KSM_KNOB(smart_scan, ksm_knobs.smart_scan, 0, true);
+KSM_KNOB(stable_node_chains_prune_millisecs, ksm_knobs.prune_ms, 0, false);
+/* From 2.6.32: how many merged pages there may be; 0: any number. Mainline has it no longer. */
+KSM_KNOB(max_kernel_pages, ksm_knobs.max_kernel_pages, 0, false);
+KSM_KNOB(advisor_max_cpu, ksm_advisor.max_cpu, 0, false);
+KSM_KNOB(advisor_min_pages_to_scan, ksm_advisor.min_pages, 0, false);
+KSM_KNOB(advisor_max_pages_to_scan, ksm_advisor.max_pages, 0, false);
+KSM_KNOB(advisor_target_scan_time, ksm_advisor.target_s, 1, false);
+
+/* -- knobs with rules of their own ------------------------------------------------------------- */
+
+static ssize_t pages_to_scan_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%u\n", ksm_knobs.pages_to_scan);
+}
+
+static ssize_t pages_to_scan_store(struct kobject *kobj, struct kobj_attribute *attr,
+				   const char *buf, size_t count)
+{
+	unsigned int pages;
+
+	if (ksm_advisor.mode != KSM_ADVISOR_NONE || kstrtouint(buf, 10, &pages))
+		return -EINVAL;
+	WRITE_ONCE(ksm_knobs.pages_to_scan, pages);
+	return count;
+}
+
+static struct kobj_attribute pages_to_scan_attr = __ATTR_RW(pages_to_scan);
+
+static ssize_t run_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%lu\n", ksm_run);
+}
+
+static ssize_t run_store(struct kobject *kobj, struct kobj_attribute *attr, const char *buf,
+			 size_t count)
+{
+	unsigned int run;
+	int err = 0;
+
+	if (kstrtouint(buf, 10, &run) || run > KSM_RUN_UNMERGE)
+		return -EINVAL;
+	mutex_lock(&ksm_lock);
+	ksm_wait_while_offlining();
+	if (ksm_run != run) {
+		ksm_run = run;
+		if (run == KSM_RUN_UNMERGE)
+			err = ksm_unmerge_all();
+		if (err)
+			ksm_run = KSM_RUN_STOP;
+	}
+	mutex_unlock(&ksm_lock);
+	if (run == KSM_RUN_MERGE)
+		ksm_wake();
+	return err ?: count;
+}
+
+static struct kobj_attribute run_attr = __ATTR_RW(run);
+
+/* What merged pages were made by can only change while there are none. */
+static int ksm_set_unmerged(unsigned int *knob, unsigned int value)
+{
+	int err = 0;
+
+	mutex_lock(&ksm_lock);
+	ksm_wait_while_offlining();
+	if (*knob != value) {
+		if (ksm_stat.shared || ksm_stable_clear())
+			err = -EBUSY;
+		else
+			WRITE_ONCE(*knob, value);
+	}
+	mutex_unlock(&ksm_lock);
+	return err;
+}
+
+static ssize_t max_page_sharing_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%u\n", ksm_knobs.max_sharing);
+}
+
+static ssize_t max_page_sharing_store(struct kobject *kobj, struct kobj_attribute *attr,
+				      const char *buf, size_t count)
+{
+	int sharing, err = kstrtoint(buf, 10, &sharing);
+
+	if (err)
+		return err;
+	if (sharing < 2)
+		return -EINVAL;
+	return ksm_set_unmerged(&ksm_knobs.max_sharing, sharing) ?: count;
+}
+
+static struct kobj_attribute max_page_sharing_attr = __ATTR_RW(max_page_sharing);
+
+#ifdef CONFIG_NUMA
+static ssize_t merge_across_nodes_show(struct kobject *kobj, struct kobj_attribute *attr,
+				       char *buf)
+{
+	return sysfs_emit(buf, "%u\n", ksm_knobs.across_nodes);
+}
+
+static ssize_t merge_across_nodes_store(struct kobject *kobj, struct kobj_attribute *attr,
+					const char *buf, size_t count)
+{
+	unsigned long across;
+	int err = kstrtoul(buf, 10, &across);
+
+	if (err)
+		return err;
+	if (across > 1)
+		return -EINVAL;
+	return ksm_set_unmerged(&ksm_knobs.across_nodes, across) ?: count;
+}
+
+static struct kobj_attribute merge_across_nodes_attr = __ATTR_RW(merge_across_nodes);
+#endif
+
+static ssize_t advisor_mode_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	bool on = ksm_advisor.mode == KSM_ADVISOR_SCAN_TIME;
+
+	return sysfs_emit(buf, "%s\n", on ? "none [scan-time]" : "[none] scan-time");
+}
+
+static ssize_t advisor_mode_store(struct kobject *kobj, struct kobj_attribute *attr,
+				  const char *buf, size_t count)
+{
+	static const char * const modes[] = { "none", "scan-time" };
+	int mode = sysfs_match_string(modes, buf);
+
+	if (mode < 0)
+		return mode;
+	mutex_lock(&ksm_lock);
+	ksm_advisor_set_mode(mode);
+	mutex_unlock(&ksm_lock);
+	return count;
+}
+
+static struct kobj_attribute advisor_mode_attr = __ATTR_RW(advisor_mode);
+
+/* -- counters ---------------------------------------------------------------------------------- */
+
+struct ksm_counter {
+	struct kobj_attribute attr;
+	unsigned long *value;
+};
+
+static ssize_t ksm_counter_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%lu\n", *container_of(attr, struct ksm_counter, attr)->value);
+}
+
+#define KSM_COUNTER(_name, _value)							\
+	static struct ksm_counter _name##_counter = {					\
+		.attr = __ATTR(_name, 0444, ksm_counter_show, NULL),			\
+		.value = &(_value),							\
+	}
+
+KSM_COUNTER(pages_scanned, ksm_stat.scanned);
+KSM_COUNTER(pages_shared, ksm_stat.shared);
+KSM_COUNTER(pages_sharing, ksm_stat.sharing);
+KSM_COUNTER(pages_unshared, ksm_stat.unshared);
+KSM_COUNTER(pages_skipped, ksm_stat.skipped);
+KSM_COUNTER(full_scans, ksm_cursor.scans);
+KSM_COUNTER(stable_node_chains, ksm_stat.chains);
+KSM_COUNTER(stable_node_dups, ksm_stat.dups);
+
+static ssize_t pages_volatile_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	long pages = ksm_stat.items - ksm_stat.shared - ksm_stat.sharing - ksm_stat.unshared;
+
+	/* The four are not read at one instant. */
+	return sysfs_emit(buf, "%ld\n", max(pages, 0L));
+}
+
+static struct kobj_attribute pages_volatile_attr = __ATTR_RO(pages_volatile);
+
+static ssize_t ksm_zero_pages_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%ld\n", atomic_long_read(&ksm_zero_pages));
+}
+
+static struct kobj_attribute ksm_zero_pages_attr = __ATTR_RO(ksm_zero_pages);
+
+/* In bytes: what merging saves, less what all the engine's records take. */
+static ssize_t general_profit_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	long saved = (ksm_stat.sharing + atomic_long_read(&ksm_zero_pages)) * PAGE_SIZE;
+	long records = ksm_stat.blocks * sizeof(struct ksm_block) +
+		       ksm_stat.nodes * sizeof(struct ksm_node);
+
+	return sysfs_emit(buf, "%ld\n", saved - records);
+}
+
+static struct kobj_attribute general_profit_attr = __ATTR_RO(general_profit);
+
+static struct attribute *ksm_attrs[] = {
+	&run_attr.attr,
+	&pages_to_scan_attr.attr,
+	&sleep_millisecs_knob.attr.attr,
+	&max_kernel_pages_knob.attr.attr,
+	&max_page_sharing_attr.attr,
+	&stable_node_chains_prune_millisecs_knob.attr.attr,
+#ifdef CONFIG_NUMA
+	&merge_across_nodes_attr.attr,
+#endif
+	&use_zero_pages_knob.attr.attr,
+	&smart_scan_knob.attr.attr,
+	&advisor_mode_attr.attr,
+	&advisor_max_cpu_knob.attr.attr,
+	&advisor_min_pages_to_scan_knob.attr.attr,
+	&advisor_max_pages_to_scan_knob.attr.attr,
+	&advisor_target_scan_time_knob.attr.attr,
+	&pages_scanned_counter.attr.attr,
+	&pages_shared_counter.attr.attr,
+	&pages_sharing_counter.attr.attr,
+	&pages_unshared_counter.attr.attr,
+	&pages_volatile_attr.attr,
+	&pages_skipped_counter.attr.attr,
+	&ksm_zero_pages_attr.attr,
+	&full_scans_counter.attr.attr,
+	&stable_node_chains_counter.attr.attr,
+	&stable_node_dups_counter.attr.attr,
+	&general_profit_attr.attr,
+	NULL,
+};
+
+static const struct attribute_group ksm_attr_group = {
+	.attrs = ksm_attrs,
+	.name = "ksm",
+};
+
+int __init ksm_sysfs_init(void)
+{
+	return sysfs_create_group(mm_kobj, &ksm_attr_group);
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The unstable tree: records of pages that were seen unchanged and wait for their like.
+ *
+ * Its pages are not protected: any of them may change behind its key. So a record found here is a
+ * hint, to be checked against its page, and it is taken out or filed anew when its own visit, or
+ * somebody else's check, finds another hash. So the tree need not be flushed and built anew with
+ * each pass: a record that was visited stays only if it would be filed in the same place.
+ *
+ * All of it belongs to ksm_lock.
+ */
+#include "engine.h"
+
+static struct rb_root ksm_unstable_trees[MAX_NUMNODES];
+
+static int ksm_unstable_order(const void *hash, const struct rb_node *rb)
+{
+	u32 wanted = *(const u32 *)hash, have = rb_entry(rb, struct ksm_item, rb)->hash;
+
+	return wanted < have ? -1 : wanted > have;
+}
+
+static bool ksm_unstable_less(struct rb_node *a, const struct rb_node *b)
+{
+	return rb_entry(a, struct ksm_item, rb)->hash < rb_entry(b, struct ksm_item, rb)->hash;
+}
+
+/**
+ * ksm_unstable_insert - file a record under its hash
+ * @item: a volatile record
+ * @nid: the tree, from ksm_nid()
+ */
+void ksm_unstable_insert(struct ksm_item *item, int nid)
+{
+	item->nid = nid;
+	item->state = KSM_UNSTABLE;
+	rb_add(&item->rb, &ksm_unstable_trees[nid], ksm_unstable_less);
+	ksm_stat.unshared++;
+}
+
+/**
+ * ksm_unstable_erase - take a record out again
+ * @item: a record in the tree; volatile afterwards
+ */
+void ksm_unstable_erase(struct ksm_item *item)
+{
+	rb_erase(&item->rb, &ksm_unstable_trees[item->nid]);
+	item->state = KSM_VOLATILE;
+	ksm_stat.unshared--;
+}
+
+/**
+ * ksm_unstable_first - the first record filed under a hash
+ * @hash: the key
+ * @nid: the tree, from ksm_nid()
+ */
+struct ksm_item *ksm_unstable_first(u32 hash, int nid)
+{
+	struct rb_node *rb = rb_find_first(&hash, &ksm_unstable_trees[nid], ksm_unstable_order);
+
+	return rb_entry_safe(rb, struct ksm_item, rb);
+}
+
+/**
+ * ksm_unstable_next - the next record under the same hash
+ * @item: a record in the tree
+ */
+struct ksm_item *ksm_unstable_next(struct ksm_item *item)
+{
+	struct rb_node *rb = rb_next_match(&item->hash, &item->rb, ksm_unstable_order);
+
+	return rb_entry_safe(rb, struct ksm_item, rb);
+}
