@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What ksmd does for a page: bench WORKLOAD PAGES WARM_UP SCANS POLL_US
+ *
+ * One process maps PAGES and marks them mergeable; ksmd makes WARM_UP full scans, then SCANS that
+ * are measured one by one, looking every POLL_US whether they are done. Workloads:
+ *
+ *   unique        every page has a content of its own and nobody writes
+ *   few-written   the same, and one word of every twentieth page is changed before each scan
+ *   all-written   the same with every page
+ *   duplicates    each content is there COPIES times
+ *
+ * Knobs are left as they are, but for those that scan_once() needs: set smart_scan and others by
+ * further words, NAME=VALUE.
+ *
+ * For each measured scan it prints "scan cpu_ns=... wall_ns=...": ksmd's CPU time by the
+ * scheduler's clock, and the time that passed. Under icount, a nanosecond is an instruction.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "common.h"
+
+#define COPIES 8
+#define FEW 20
+
+struct workload {
+	const char *name;
+	size_t copies;	    /* pages that share one content */
+	size_t write_every; /* one page of so many is written before each scan; 0 is none */
+};
+
+static const struct workload workloads[] = {
+	{ "unique", 1, 0 },
+	{ "few-written", 1, FEW },
+	{ "all-written", 1, 1 },
+	{ "duplicates", COPIES, 0 },
+};
+
+static const struct workload *find_workload(const char *name)
+{
+	for (size_t i = 0; i < sizeof(workloads) / sizeof(workloads[0]); i++)
+		if (!strcmp(workloads[i].name, name))
+			return &workloads[i];
+	die("no workload %s", name);
+}
+
+static uint64_t *make_memory(const struct workload *what, size_t pages)
+{
+	uint64_t *memory = map_pages(pages);
+
+	for (size_t i = 0; i < pages; i++)
+		fill_page(memory + i * WORDS_PER_PAGE, 1 + i % (pages / what->copies));
+	if (madvise(memory, pages * 4096, MADV_MERGEABLE))
+		die("MADV_MERGEABLE");
+	return memory;
+}
+
+/* Other pages each time: a page's turn comes every write_every scans. */
+static void write_some(const struct workload *what, uint64_t *memory, size_t pages, size_t scan)
+{
+	if (!what->write_every)
+		return;
+	for (size_t i = scan % what->write_every; i < pages; i += what->write_every)
+		memory[i * WORDS_PER_PAGE + scan % WORDS_PER_PAGE] ^= scan + 1;
+}
+
+/* The CPU clock of another process, as clock_getcpuclockid(3) makes it. */
+static int64_t cpu_ns(pid_t pid)
+{
+	struct timespec used;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &used))
+		die("the CPU clock of process %d", pid);
+	return used.tv_sec * 1000000000LL + used.tv_nsec;
+}
+
+static void measure(pid_t ksmd, int64_t poll_ns)
+{
+	int64_t cpu = cpu_ns(ksmd), wall = now_ns();
+
+	scan_once(ksmd, poll_ns);
+	wall = now_ns() - wall;
+	cpu = cpu_ns(ksmd) - cpu;
+	printf("scan cpu_ns=%lld wall_ns=%lld\n", (long long)cpu, (long long)wall);
+}
+
+static void set_knobs(char *const *words)
+{
+	for (; *words; words++) {
+		char *value = strchr(*words, '=');
+
+		if (!value)
+			die("not NAME=VALUE: %s", *words);
+		*value++ = 0;
+		errno = -try_knob(*words, value);
+		if (errno)
+			die("writing %s to %s", value, *words);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const struct workload *what;
+	size_t pages, warm_up, scans;
+	uint64_t *memory;
+	int64_t poll_ns;
+	pid_t ksmd;
+
+	if (argc < 6)
+		die("usage: bench WORKLOAD PAGES WARM_UP SCANS POLL_US [KNOB=VALUE...]");
+	what = find_workload(argv[1]);
+	pages = strtoul(argv[2], NULL, 10);
+	warm_up = strtoul(argv[3], NULL, 10);
+	scans = strtoul(argv[4], NULL, 10);
+	poll_ns = strtol(argv[5], NULL, 10) * 1000;
+	ksmd = find_ksmd();
+	prepare_scan_once();
+	set_knobs(argv + 6);
+	memory = make_memory(what, pages);
+	for (size_t i = 0; i < warm_up + scans; i++) {
+		write_some(what, memory, pages, i);
+		if (i < warm_up)
+			scan_once(ksmd, poll_ns);
+		else
+			measure(ksmd, poll_ns);
+	}
+	printf("pages_shared=%ld pages_sharing=%ld pages_unshared=%ld\n", knob("pages_shared"),
+	       knob("pages_sharing"), knob("pages_unshared"));
+	return 0;
+}
