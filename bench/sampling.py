@@ -2,17 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What sampling costs: all counters 50 times a second over the board's line.
 
-    python bench/sampling.py [--board qemu-virt] [--period-ms 20] [--seconds 30]
+    python bench/sampling.py [--board qemu-virt] [--period-ms 20] [--scanning WORKLOAD]
 
 Prints how many samples were lost, the bytes they took on the wire against what the line carries at
-the board's baud rate, and the agent's share of the board's CPU time.
+the board's baud rate, and the agent's share of the board's CPU time. An engine that runs makes all
+of its counters be read for every sample: --scanning measures that, with KSM on and a workload.
+
+An emulated board takes time it was not given for time it has used: measure on an idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from ksmhost.board import find_project, load_board
@@ -61,12 +65,31 @@ async def measure(session: BoardSession, period_ms: int, seconds: float) -> Cost
     )
 
 
-async def run(board: str, port: str | None, period_ms: int, seconds: float) -> None:
+@asynccontextmanager
+async def scanning(session: BoardSession, workload: str | None) -> AsyncIterator[None]:
+    """Have the engine scan that workload for the time of the block; None: leave it as it is."""
+    if workload is None:
+        yield
+        return
+    run = await session.knob("run")
+    await session.workload_start(workload)
+    await session.set_knob("run", "1")
+    try:
+        yield
+    finally:
+        await session.set_knob("run", run)
+        await session.workload_stop(workload)
+
+
+async def run(
+    board: str, port: str | None, period_ms: int, seconds: float, workload: str | None
+) -> None:
     """Measure one board and print the figures."""
     where = Where(board=board, port=port, emulate=port is None)
     session = await open_session(where, Timing())
     try:
-        cost = await measure(session, period_ms, seconds)
+        async with scanning(session, workload):
+            cost = await measure(session, period_ms, seconds)
     finally:
         await session.close()
     baud = load_board(board, find_project()).uart.baud
@@ -86,8 +109,9 @@ def main() -> None:
     parser.add_argument("--port")
     parser.add_argument("--period-ms", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--scanning", metavar="WORKLOAD")
     given = parser.parse_args()
-    asyncio.run(run(given.board, given.port, given.period_ms, given.seconds))
+    asyncio.run(run(given.board, given.port, given.period_ms, given.seconds, given.scanning))
 
 
 if __name__ == "__main__":
