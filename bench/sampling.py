@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What sampling costs: all counters 50 times a second over the board's line.
 
-    python bench/sampling.py [--board qemu-virt] [--period-ms 20] [--scanning WORKLOAD]
+    python bench/sampling.py [--board qemu-virt] [--period-ms 20] [--scanning WORKLOAD] [--exact]
 
 Prints how many samples were lost, the bytes they took on the wire against what the line carries at
 the board's baud rate, and the agent's share of the board's CPU time. An engine that runs makes all
 of its counters be read for every sample: --scanning measures that, with KSM on and a workload.
 
-An emulated board takes time it was not given for time it has used: measure on an idle machine.
+An emulated board takes time it was not given for time it has used, so its share says as much of
+the machine it runs on. --exact counts instructions instead: the emulator gives the board one core
+and one nanosecond an instruction (icount), about what a core of a Pi 3 does.
 """
 
 from __future__ import annotations
@@ -17,11 +19,18 @@ import argparse
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ksmhost.board import find_project, load_board
 from ksmhost.link import BoardSession, Timing, Where, open_session
+from ksmhost.link.channel import LocalChannel, Owner
+from ksmhost.link.smp_session import SmpSession
 from ksmhost.sample import Gap, Sample, stream
+from ksmhost.target.machine import Machine
+from ksmhost.target.qemu import QemuTarget
+
+_EXACT = ("-smp", "1", "-icount", "shift=0")
+"""The last -smp counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +90,36 @@ async def scanning(session: BoardSession, workload: str | None) -> AsyncIterator
         await session.workload_stop(workload)
 
 
-async def run(
-    board: str, port: str | None, period_ms: int, seconds: float, workload: str | None
-) -> None:
-    """Measure one board and print the figures."""
-    where = Where(board=board, port=port, emulate=port is None)
-    session = await open_session(where, Timing())
+@asynccontextmanager
+async def opened(board: str, port: str | None) -> AsyncIterator[BoardSession]:
+    """A session with the board as everybody has it."""
+    session = await open_session(Where(board=board, port=port, emulate=port is None), Timing())
     try:
-        async with scanning(session, workload):
-            cost = await measure(session, period_ms, seconds)
+        yield session
     finally:
         await session.close()
-    baud = load_board(board, find_project()).uart.baud
+
+
+@asynccontextmanager
+async def counted(board: str) -> AsyncIterator[BoardSession]:
+    """A session with an emulated board whose time is its count of instructions."""
+    described = load_board(board, find_project())
+    machine = Machine(described, described.build_dir(), direct=True)
+    emulator = replace(machine.emulator, direct_args=(*machine.arguments(), *_EXACT))
+    machine = replace(machine, board=replace(described, emulator=emulator))
+    owner = await Owner.start(QemuTarget(machine, Timing()), Timing(), agentless=False)
+    try:
+        yield SmpSession(LocalChannel(owner))
+    finally:
+        await owner.stop()
+
+
+async def run(given: argparse.Namespace) -> None:
+    """Measure one board and print the figures."""
+    board, baud = given.board, load_board(given.board, find_project()).uart.baud
+    way = counted(board) if given.exact else opened(board, given.port)
+    async with way as session, scanning(session, given.scanning):
+        cost = await measure(session, given.period_ms, given.seconds)
     share = cost.agent_cpu_ms / 10 / cost.seconds / cost.cores
     print(f"{board}: {cost.samples} samples in {cost.seconds:.1f} s, {cost.lost} lost")
     print(
@@ -100,6 +127,9 @@ async def run(
         f"{cost.bytes_per_s / (baud / 10) * 100:.0f} % of what {baud} baud carry"
     )
     print(f"  agent: {share:.2f} % of the board's CPU time ({cost.cores} cores)")
+    if given.exact:
+        each = cost.agent_cpu_ms * 1e6 / cost.samples
+        print(f"  agent: {each:.0f} instructions a sample, the kernel's for it among them")
 
 
 def main() -> None:
@@ -110,8 +140,8 @@ def main() -> None:
     parser.add_argument("--period-ms", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--scanning", metavar="WORKLOAD")
-    given = parser.parse_args()
-    asyncio.run(run(given.board, given.port, given.period_ms, given.seconds, given.scanning))
+    parser.add_argument("--exact", action="store_true")
+    asyncio.run(run(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ COUNTERS: Mapping[str, int] = {
 }
 
 PUMP_CHUNK_BYTES = 4096
-WAIT_S = 10.0
-STOP_S = 10.0
+WAIT_S = 30.0
+STOP_S = 30.0
 BUILD_S = 110.0
 
 

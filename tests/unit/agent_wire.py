@@ -23,7 +23,7 @@ from smp import packet
 FRAME_LINE = re.compile(rb"(\x06\x09|\x04\x14)([^\n]*)\n")
 HEADER = struct.Struct("!BBHHBB")
 READ, WRITE = 0, 2
-ANSWER_S = 5.0
+ANSWER_S = 20.0
 
 
 def message(

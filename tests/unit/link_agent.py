@@ -60,7 +60,7 @@ class Agent:
         """Kill it as a crash would."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(5)
+            self._process.wait(30)
 
     def freeze(self, frozen: bool) -> None:
         """Stop it from answering, or let it go on."""

@@ -78,7 +78,7 @@ async def next_event(
     events: AsyncIterator[LinkEvent], kind: type[LinkEvent], state: LinkState | None = None
 ) -> LinkEvent:
     """The next event of one kind (and, for a change of state, to that state)."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         async for event in events:
             if isinstance(event, kind) and (
                 state is None or (isinstance(event, StateChanged) and event.state is state)

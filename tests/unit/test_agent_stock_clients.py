@@ -44,7 +44,7 @@ RESET_EXIT_CODE = 4
 
 @asynccontextmanager
 async def client_of(peer: AgentPeer) -> AsyncIterator[SMPClient]:
-    client = SMPClient(SMPSerialTransport(), peer.port, timeout_s=5.0)
+    client = SMPClient(SMPSerialTransport(), peer.port, timeout_s=20.0)
     await client.connect()
     try:
         yield client
@@ -196,7 +196,7 @@ async def test_shell_group_ends_a_command_that_takes_too_long(tmp_path: Path) ->
     setup = AgentSetup(shell="/bin/sh", options=["--shell-group"])
     with running_agent(tmp_path, setup) as peer:
         async with client_of(peer) as client:
-            slow = await client.request(Execute(argv=["sleep", "60"]), timeout_s=10)
+            slow = await client.request(Execute(argv=["sleep", "60"]), timeout_s=30)
             assert success(slow) and slow.ret == -110
             assert (await ask(client, EchoWrite(d="alive"))).r == "alive"
 
@@ -205,7 +205,7 @@ async def test_reset_is_answered_before_it_is_done(tmp_path: Path) -> None:
     with running_agent(tmp_path) as peer:
         async with client_of(peer) as client:
             await ask(client, ResetWrite())
-            assert peer.process.wait(5) == RESET_EXIT_CODE
+            assert peer.process.wait(30) == RESET_EXIT_CODE
 
 
 async def test_sampling_by_stock_classes(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_no_process_outlives_the_agent(tmp_path: Path, how: signal.Signals) -> N
         pids = children_of(peer)
         assert len(pids) == 5
         peer.process.send_signal(how)
-        peer.process.wait(5)
+        peer.process.wait(30)
         wait_until(lambda: not any(alive(pid) for pid in pids))
 
 

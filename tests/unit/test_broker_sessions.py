@@ -119,7 +119,7 @@ async def test_two_clients_share_the_port_and_the_console(
 
 async def _until_text(console: AsyncIterator[ConsoleText], wanted: bytes) -> bytes:
     seen = b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async for text in console:
             seen += text.data
             if wanted in seen:

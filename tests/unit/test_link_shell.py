@@ -77,7 +77,7 @@ def start(cable: NullModem) -> Iterator[Start]:
     yield start
     for process in started:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(5)
+        process.wait(30)
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ async def test_the_console_shows_the_user_s_work_and_not_ours(session: ShellSess
     await session.console_write(b"ble\r")
     await session.knobs()
     seen = b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async for text in console:
             seen += text.data
             if b"visible" in seen:

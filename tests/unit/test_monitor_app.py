@@ -87,7 +87,7 @@ async def test_figures_move_with_the_board_and_stand_still_when_paused() -> None
     async with monitor() as bench:
         before = bench.text("Figure Digits")
         bench.board.tick(200)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while bench.text("Figure Digits") == before:
                 await bench.pilot.pause(0.1)
         await bench.pilot.pause(1.0)
@@ -193,7 +193,7 @@ async def test_screenshot_is_an_svg_of_the_figures(tmp_path: Path) -> None:
     await board.sampling_start(100)
     board.tick(300)
     file = tmp_path / "monitor.svg"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await screenshot(board, QUICK, Shot(file, 0.6, typed="ls"))
     svg = file.read_text(encoding="utf-8")
     assert board.typed == b"ls\r"

@@ -37,7 +37,7 @@ def keyboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 async def attach_and_type(board: MemorySession, keyboard: int, keys: bytes) -> None:
     """Type once the terminal is raw, see the console end."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         attached = asyncio.create_task(attach(board))
         while termios.tcgetattr(keyboard)[3] & termios.ECHO:
             await asyncio.sleep(0)

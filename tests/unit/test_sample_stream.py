@@ -56,7 +56,7 @@ class Collector:
         return [item for item in self.items if isinstance(item, Gap)]
 
     async def until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             while not done():
                 await asyncio.sleep(0.01)
 
@@ -192,7 +192,7 @@ async def test_sampling_that_somebody_stopped_is_started_again() -> None:
 async def test_a_board_that_stays_away_is_given_up() -> None:
     board = MemorySession()
     items = stream(board, 100, pacing=IMPATIENT)
-    async with asyncio.timeout(3), aclosing(items):
+    async with asyncio.timeout(30), aclosing(items):
         reading = asyncio.ensure_future(anext(items))
         await asyncio.sleep(0.05)
         board.tick()

@@ -78,7 +78,7 @@ def machine(folder: Path, *args: str, disk: Path | None = None, version: str = "
 
 async def read_until(line: Line, wanted: bytes) -> bytes:
     seen = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while wanted not in seen:
             got = await line.read()
             assert isinstance(got, bytes), got
@@ -109,7 +109,7 @@ async def test_an_emulator_that_is_killed_ends_the_line(tmp_path: Path) -> None:
         await read_until(line, b"h")
         for pid in _children_of(os.getpid()):
             os.kill(pid, signal.SIGKILL)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             end = await line.read()
         assert isinstance(end, LineDown) and end.final
     finally:
