@@ -83,7 +83,8 @@ static const struct mm_walk_ops ksm_find_merged_ops = {
  * @end: behind the last one
  *
  * The fault may do nothing when the entry changes under it, so the same address is looked at
- * again until it holds no merged page. SIGBUS from a truncated file means that the page is gone.
+ * again until it holds no merged page. One that can't be had a copy of, because its memory failed,
+ * is left where it is.
  *
  * Return: 0; -ERESTARTSYS on a signal; -ENOMEM if a copy can't be had, the process's limit being
  * the likely reason: merged pages are left then.
@@ -102,7 +103,7 @@ int ksm_unmerge_range(struct vm_area_struct *vma, unsigned long start, unsigned 
 		fault = handle_mm_fault(vma, address, FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE, NULL);
 		if (fault & VM_FAULT_OOM)
 			return -ENOMEM;
-		if (fault & (VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV))
+		if (fault & VM_FAULT_ERROR)
 			address += PAGE_SIZE;
 		cond_resched();
 	}
