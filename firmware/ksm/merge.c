@@ -105,21 +105,15 @@ static int ksm_protect_pte(struct vm_area_struct *vma, unsigned long address, pt
 static int ksm_protect(struct vm_area_struct *vma, unsigned long address, struct folio *folio,
 		       pte_t *pte)
 {
-	struct mmu_notifier_range range;
-	int err = -EFAULT;
 	spinlock_t *ptl;
-	pte_t *ptep;
+	pte_t *ptep = ksm_lock_pte(vma, address, &folio->page, &ptl);
+	int err;
 
-	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, vma->vm_mm, address,
-				address + PAGE_SIZE);
-	mmu_notifier_invalidate_range_start(&range);
-	ptep = ksm_lock_pte(vma, address, &folio->page, &ptl);
-	if (ptep) {
-		err = ksm_protect_pte(vma, address, ptep, folio);
-		*pte = ptep_get(ptep);
-		pte_unmap_unlock(ptep, ptl);
-	}
-	mmu_notifier_invalidate_range_end(&range);
+	if (!ptep)
+		return -EFAULT;
+	err = ksm_protect_pte(vma, address, ptep, folio);
+	*pte = ptep_get(ptep);
+	pte_unmap_unlock(ptep, ptl);
 	return err;
 }
 
@@ -161,17 +155,13 @@ static int ksm_replace(struct vm_area_struct *vma, unsigned long address, struct
 		       struct page *kpage, pte_t protected)
 {
 	struct folio *folio = page_folio(page);
-	struct mmu_notifier_range range;
 	int err = -EFAULT;
 	spinlock_t *ptl;
 	pte_t *ptep;
 
-	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, vma->vm_mm, address,
-				address + PAGE_SIZE);
-	mmu_notifier_invalidate_range_start(&range);
 	ptep = ksm_lock_pte(vma, address, page, &ptl);
 	if (!ptep)
-		goto out;
+		return -EFAULT;
 	if (pte_same(ptep_get(ptep), protected)) {
 		VM_WARN_ON_FOLIO(PageAnonExclusive(page), folio);
 		ksm_count_new_mapping(vma, address, kpage);
@@ -185,8 +175,6 @@ static int ksm_replace(struct vm_area_struct *vma, unsigned long address, struct
 		err = 0;
 	}
 	pte_unmap_unlock(ptep, ptl);
-out:
-	mmu_notifier_invalidate_range_end(&range);
 	return err;
 }
 
@@ -227,6 +215,29 @@ int ksm_split(struct page *page)
 	return err;
 }
 
+/* Protect, compare, replace: for who watches the address from outside, one change. */
+static int ksm_merge_locked(struct vm_area_struct *vma, unsigned long address, struct page *page,
+			    struct page *kpage)
+{
+	struct folio *folio = page_folio(page);
+	struct mmu_notifier_range range;
+	pte_t protected;
+	int err;
+
+	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, vma->vm_mm, address,
+				address + PAGE_SIZE);
+	mmu_notifier_invalidate_range_start(&range);
+	err = ksm_protect(vma, address, folio, &protected);
+	if (!err && !kpage)
+		ksm_make_merged(folio);
+	else if (!err && memcmp_pages(page, kpage))
+		err = -EILSEQ;
+	else if (!err)
+		err = ksm_replace(vma, address, page, kpage, protected);
+	mmu_notifier_invalidate_range_end(&range);
+	return err;
+}
+
 /*
  * ksmd does not wait for a locked page: there are others to go on with. The lock keeps the swap
  * cache's part in the reference count steady and makes room for no second merge.
@@ -234,8 +245,6 @@ int ksm_split(struct page *page)
 static int ksm_merge_mapping(struct vm_area_struct *vma, unsigned long address, struct page *page,
 			     struct page *kpage)
 {
-	struct folio *folio;
-	pte_t protected;
 	int err;
 
 	if (page == kpage)
@@ -244,20 +253,7 @@ static int ksm_merge_mapping(struct vm_area_struct *vma, unsigned long address, 
 		return -EFAULT;
 	if (!trylock_page(page))
 		return -EBUSY;
-	err = ksm_split_locked(page);
-	if (err)
-		goto unlock;
-	folio = page_folio(page);
-	err = ksm_protect(vma, address, folio, &protected);
-	if (err)
-		goto unlock;
-	if (!kpage)
-		ksm_make_merged(folio);
-	else if (memcmp_pages(page, kpage))
-		err = -EILSEQ;
-	else
-		err = ksm_replace(vma, address, page, kpage, protected);
-unlock:
+	err = ksm_split_locked(page) ?: ksm_merge_locked(vma, address, page, kpage);
 	unlock_page(page);
 	return err;
 }
