@@ -45,6 +45,7 @@ atomic_long_t ksm_zero_pages = ATOMIC_LONG_INIT(0);
 
 static DECLARE_WAIT_QUEUE_HEAD(ksm_work_wait);
 static DECLARE_WAIT_QUEUE_HEAD(ksm_sleep_wait);
+static atomic_t ksm_sleep_changes = ATOMIC_INIT(0);
 
 /* -- one page ---------------------------------------------------------------------------------- */
 
@@ -273,13 +274,14 @@ static void ksm_visit(struct ksm_item *item, struct page *page)
 
 /**
  * struct ksm_batch - what one look at a page table found
+ * @slot: the process
  * @block: records of the pages, if there are any yet
  * @first: address of the first page found
  * @next: where to look next
  * @end: end of the block, or of the area if that comes before
  * @budget: how many pages may still be looked at
- * @count: how many were
  * @present: a bit for each page found
+ * @looked: a bit for each page that was not left out by smart_scan
  * @visit: a bit for each page that needs more than a look
  * @riding: a bit for each page whose reference also holds the next one: both are of one large
  *	folio, which could not be split if it were held twice
@@ -293,8 +295,8 @@ struct ksm_batch {
 	unsigned long next;
 	unsigned long end;
 	unsigned int budget;
-	unsigned int count;
 	unsigned long present;
+	unsigned long looked;
 	unsigned long visit;
 	unsigned long riding;
 	unsigned int last;
@@ -358,7 +360,7 @@ static void ksm_batch_add(struct ksm_batch *b, unsigned long address, struct pag
 	/* One that is merged, or was until written to, is never left out: counters wait for it. */
 	if (item && item->state != KSM_STABLE && !folio_test_ksm(folio) && ksm_smart_skip(item))
 		return;
-	b->count++;
+	b->looked |= BIT(index);
 	b->budget--;
 	if (item && ksm_settled(item, folio))
 		return;
@@ -496,9 +498,9 @@ static bool ksm_gather(struct ksm_batch *b)
 	VMA_ITERATOR(vmi, mm, ksm_cursor.address);
 
 	b->present = 0;
+	b->looked = 0;
 	b->visit = 0;
 	b->riding = 0;
-	b->count = 0;
 	if (ksm_exiting(mm))
 		return false;
 	for_each_vma(vmi, vma) {
@@ -516,7 +518,24 @@ static bool ksm_gather(struct ksm_batch *b)
 	return false;
 }
 
-/* Visit the pages of a batch. When a large folio was split, its rest is looked at anew. */
+/*
+ * A large folio was split at a visit, and with it went the reference that its next pages rode on.
+ * They, and what lies behind them, are looked at anew: nothing of it was done yet.
+ */
+static void ksm_batch_rewind(struct ksm_batch *b)
+{
+	unsigned long first = __ffs(b->visit);
+	unsigned long again = b->looked & ~(BIT(first) - 1);
+
+	ksm_cursor.address = b->block->start + first * PAGE_SIZE;
+	b->looked &= ~again;
+	b->budget += hweight_long(again);
+	while (b->riding & BIT(__ffs(b->visit)))
+		b->visit &= b->visit - 1;
+	b->visit &= b->visit - 1;
+	ksm_batch_drop(b, b->visit);
+}
+
 static void ksm_batch_visit(struct ksm_batch *b)
 {
 	unsigned long i;
@@ -534,12 +553,7 @@ static void ksm_batch_visit(struct ksm_batch *b)
 			continue;
 		put_page(page);
 		b->visit &= ~GENMASK(i, 0);
-		ksm_cursor.address = b->block->start + __ffs(b->visit) * PAGE_SIZE;
-		/* The split took the reference that the others rode on: not ours to put. */
-		while (b->riding & BIT(__ffs(b->visit)))
-			b->visit &= b->visit - 1;
-		b->visit &= b->visit - 1;
-		ksm_batch_drop(b, b->visit);
+		ksm_batch_rewind(b);
 		return;
 	}
 }
@@ -606,7 +620,7 @@ static void ksm_scan(unsigned int pages)
 	batch.budget = pages;
 	while (batch.budget && !freezing(current) && ksm_next_batch(&batch)) {
 		ksm_batch_visit(&batch);
-		ksm_stat.scanned += batch.count;
+		ksm_stat.scanned += hweight_long(batch.looked);
 		cond_resched();
 	}
 }
@@ -628,20 +642,23 @@ void ksm_wake(void)
 
 /**
  * ksm_wake_sleeper - the time that ksmd sleeps between two batches has changed
+ *
+ * Changes are counted, since by the time ksmd looks the time may be what it was.
  */
 void ksm_wake_sleeper(void)
 {
+	atomic_inc_return(&ksm_sleep_changes);
 	wake_up_interruptible(&ksm_sleep_wait);
 }
 
 static void ksm_sleep(void)
 {
-	unsigned int sleep_ms = READ_ONCE(ksm_knobs.sleep_ms);
+	int changes = atomic_read_acquire(&ksm_sleep_changes);
 
 	if (ksm_has_work())
 		wait_event_freezable_timeout(ksm_sleep_wait,
-					     sleep_ms != READ_ONCE(ksm_knobs.sleep_ms),
-					     msecs_to_jiffies(sleep_ms));
+					     changes != atomic_read(&ksm_sleep_changes),
+					     msecs_to_jiffies(READ_ONCE(ksm_knobs.sleep_ms)));
 	else
 		wait_event_freezable(ksm_work_wait, ksm_has_work() || kthread_should_stop());
 }

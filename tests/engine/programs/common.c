@@ -182,6 +182,23 @@ void scan_once(pid_t ksmd, int64_t poll_ns)
 	}
 }
 
+void make_swap_area(int fd, off_t bytes)
+{
+	static union {
+		char bytes[4096];
+		struct {
+			char boot[1024];
+			uint32_t version, last_page, bad_pages;
+		} header;
+	} first __attribute__((aligned(4096)));
+
+	first.header.version = 1;
+	first.header.last_page = (uint32_t)(bytes / 4096 - 1);
+	memcpy(first.bytes + 4096 - 10, "SWAPSPACE2", 10);
+	if (pwrite(fd, &first, sizeof(first), 0) != sizeof(first) || fsync(fd))
+		die("writing the header of a swap area");
+}
+
 uint64_t next_random(uint64_t *state)
 {
 	uint64_t z = *state += 0x9e3779b97f4a7c15u;

@@ -41,6 +41,9 @@ void scan_once(pid_t ksmd, int64_t poll_ns);
 /* Settings under which scan_once() works. */
 void prepare_scan_once(void);
 
+/* Make a disk of so many bytes a swap area. Dies when it can't be written. */
+void make_swap_area(int fd, off_t bytes);
+
 /* One step of splitmix64: a pseudo-random number; the state moves on. */
 uint64_t next_random(uint64_t *state);
 

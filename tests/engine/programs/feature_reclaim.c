@@ -30,24 +30,16 @@ static void write_all(const char *path, const char *text)
 
 static void swap_to_zram(void)
 {
-	static union {
-		char bytes[4096];
-		struct {
-			char boot[1024];
-			uint32_t version, last_page, bad_pages;
-		} header;
-	} first __attribute__((aligned(4096)));
 	char size[32];
 	int fd;
 
 	snprintf(size, sizeof(size), "%dM", SWAP_MIB);
 	write_all("/sys/block/zram0/disksize", size);
-	first.header.version = 1;
-	first.header.last_page = (SWAP_MIB << 20) / 4096 - 1;
-	memcpy(first.bytes + 4096 - 10, "SWAPSPACE2", 10);
 	fd = open(SWAP_DEVICE, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, &first, sizeof(first)) != sizeof(first) || fsync(fd) || close(fd))
-		die("writing a swap header");
+	if (fd < 0)
+		die("opening %s", SWAP_DEVICE);
+	make_swap_area(fd, SWAP_MIB << 20);
+	close(fd);
 	if (swapon(SWAP_DEVICE, 0))
 		die("swapon");
 }
@@ -189,6 +181,7 @@ static void merge_in_folios(size_t pages)
 {
 	static const size_t places[][2] = { { 0, 3 }, { 0, 7 }, { 1, 5 }, { 2, 9 } };
 	uint64_t *area = folios_of(pages), expected[WORDS_PER_PAGE];
+	long scanned;
 
 	for (size_t folio = 0; folio < FOLIOS; folio++)
 		expect_large(area, pages, folio, true);
@@ -200,7 +193,9 @@ static void merge_in_folios(size_t pages)
 
 	for (size_t i = 0; i < 4; i++)
 		fill_page(page_at(area, places[i][0] * pages + places[i][1]), 100000 + i / 2);
+	scanned = knob("pages_scanned");
 	scans(6);
+	expect("pages looked at in 6 scans", knob("pages_scanned") - scanned, 6 * FOLIOS * (long)pages);
 	expect_merged(2, 2);
 	for (size_t folio = 0; folio < FOLIOS; folio++)
 		expect_large(area, pages, folio, folio == 3);

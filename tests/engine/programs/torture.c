@@ -568,16 +568,8 @@ __attribute__((noreturn)) static void meddle(uint64_t seed, int64_t end_ns)
 
 /* -- the whole --------------------------------------------------------------------------------- */
 
-/* Write the header that makes a disk a swap area. */
-static void make_swap(void)
+static void prepare_swap(void)
 {
-	static union {
-		char bytes[4096];
-		struct {
-			char boot[1024];
-			uint32_t version, last_page, bad_pages;
-		} header;
-	} first __attribute__((aligned(4096)));
 	int fd = open_disk(swap_disk);
 	off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
 
@@ -585,11 +577,7 @@ static void make_swap(void)
 		printf("torture: no disk for swap\n");
 		return;
 	}
-	first.header.version = 1;
-	first.header.last_page = (uint32_t)(size / 4096 - 1);
-	memcpy(first.bytes + 4096 - 10, "SWAPSPACE2", 10);
-	if (pwrite(fd, &first, sizeof(first), 0) != sizeof(first))
-		die("writing the swap header");
+	make_swap_area(fd, size);
 	close(fd);
 }
 
@@ -674,7 +662,7 @@ int main(int argc, char **argv)
 	end_ns = now_ns() + strtol(argv[1], NULL, 10) * SECOND_NS;
 	signal(SIGALRM, too_late);
 	alarm((unsigned)((end_ns - now_ns() + GRACE_NS) / SECOND_NS));
-	make_swap();
+	prepare_swap();
 	set_knob("sleep_millisecs", 0);
 	set_knob("pages_to_scan", 10000);
 	set_knob("run", 1);
