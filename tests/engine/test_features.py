@@ -9,13 +9,12 @@ what only the debug kernel of qemu-virt is configured with:
 
 from __future__ import annotations
 
-import json
-import socket
-from dataclasses import replace
+import asyncio
 from pathlib import Path
 
 import pytest
 from engine_board import Hardware, Kernel, Outcome, run_on
+from plugged_memory import PluggedMemory
 
 DEADLINE_S = 100.0
 DEBUG_DEADLINE_S = 400.0
@@ -117,64 +116,35 @@ async def test_failed_memory_is_not_shared_again(special_kernel: Kernel) -> None
     await run_feature(special_kernel, "hwpoison-again", DEBUG_DEADLINE_S)
 
 
-class Plug:
-    """A device of memory that is plugged in and out while the machine runs."""
-
-    PLUGGED_MIB = 256
-    QMP_S = 10.0
-
-    def __init__(self, control: Path) -> None:
-        self._control = control
-
-    @property
-    def hardware(self) -> Hardware:
-        """A machine with the device, empty at first."""
-        size = f"{self.PLUGGED_MIB}M"
-        return replace(
-            ROOMY,
-            more_args=(
-                *("-m", f"{ROOMY.memory_mib}M,maxmem={2 * ROOMY.memory_mib}M"),
-                *("-object", f"memory-backend-ram,id=spare,size={size}"),
-                *("-device", "virtio-mem-pci,id=plug,memdev=spare,requested-size=0"),
-                *("-qmp", f"unix:{self._control},server=on,wait=off"),
-            ),
-        )
-
-    def obey(self, line: str) -> None:
-        """Do what the program asks for on the console."""
-        if line.startswith("features: plug"):
-            self._resize(self.PLUGGED_MIB << 20)
-        elif line.startswith("features: unplug"):
-            self._resize(0)
-
-    def _resize(self, size_bytes: int) -> None:
-        arguments = {"path": "plug", "property": "requested-size", "value": size_bytes}
-        with socket.socket(socket.AF_UNIX) as control:
-            control.settimeout(self.QMP_S)
-            control.connect(str(self._control))
-            answers = control.makefile("rw", encoding="utf-8", newline="\n")
-            answers.readline()  # QEMU's greeting
-            for command in (
-                {"execute": "qmp_capabilities"},
-                {"execute": "qom-set", "arguments": arguments},
-            ):
-                answers.write(json.dumps(command) + "\n")
-                answers.flush()
-                while "event" in (answer := json.loads(answers.readline())):
-                    pass
-                assert "return" in answer, answer
+PLUGGED_MIB = 256
 
 
 @pytest.mark.long
 @pytest.mark.timeout(DEBUG_DEADLINE_S + 60)
 async def test_hotremove(special_kernel: Kernel, tmp_path: Path) -> None:
     """Memory is unplugged while merged pages lie in it: they move, and nothing else changes."""
-    plug = Plug(tmp_path / "qmp")
+    memory = PluggedMemory(tmp_path / "qmp", PLUGGED_MIB)
+    wishes_mib: asyncio.Queue[int] = asyncio.Queue()
+
+    def listen(line: str) -> None:
+        if line.startswith("features: plug"):
+            wishes_mib.put_nowait(PLUGGED_MIB)
+        elif line.startswith("features: unplug"):
+            wishes_mib.put_nowait(0)
+
+    async def obey() -> None:
+        wanted_mib = await wishes_mib.get()
+        async with memory.connected() as plug:
+            while True:
+                await plug.resize(wanted_mib)
+                wanted_mib = await wishes_mib.get()
+
     outcome = await run_on(
         special_kernel,
         ["features", "hotremove"],
         deadline_s=DEBUG_DEADLINE_S,
-        hardware=plug.hardware,
-        on_line=plug.obey,
+        hardware=memory.added_to(ROOMY),
+        on_line=listen,
+        meanwhile=obey,
     )
     assert_right(outcome, "hotremove")

@@ -9,14 +9,13 @@ pytest -m long tests/engine/test_torture.py --board qemu-virt --torture-seconds 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from engine_board import Hardware, Kernel, Outcome, run_on
+from plugged_memory import PluggedMemory
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(0)]
 
@@ -79,61 +78,19 @@ def assert_all_happened(outcome: Outcome) -> None:
 # -- memory that is taken away --------------------------------------------------------------------
 
 
-class VirtioMem:
-    """A memory device that QEMU makes larger and smaller while the machine runs."""
-
-    SIZE_MIB = 1024
-    TURN_S = 10.0
-    """How long the kernel has to give memory back before it gets it again."""
-
-    def __init__(self, control: Path) -> None:
-        self._control = control
-        self.sizes_mib: list[int] = []
-        """What the device had at the end of each turn: all of it, less, all of it, ..."""
-
-    def added_to(self, hardware: Hardware) -> Hardware:
-        """The machine with this device in it, for memory that can be moved only."""
-        more = (
-            *("-m", f"{hardware.memory_mib}M,maxmem={hardware.memory_mib + self.SIZE_MIB}M"),
-            *("-object", f"memory-backend-ram,id=plugged,size={self.SIZE_MIB}M"),
-            *("-device", "virtio-mem-pci,id=plugged0,memdev=plugged,node=0"),
-            *("-qmp", f"unix:{self._control},server=on,wait=off"),
-        )
-        return replace(
-            hardware,
-            more_args=hardware.more_args + more,
-            more_words=("memhp_default_state=online_movable",),
-        )
-
-    async def take_turns(self) -> None:
-        """Give the memory and take it away again, for ever."""
-        reader, writer = await asyncio.open_unix_connection(self._control)
-        try:
-            await reader.readline()  # the greeting
-            await _ask(reader, writer, "qmp_capabilities")
-            at = {"path": "/machine/peripheral/plugged0"}
-            while True:
-                for wanted in (self.SIZE_MIB * MIB, 0):
-                    request = {**at, "property": "requested-size", "value": wanted}
-                    await _ask(reader, writer, "qom-set", request)
-                    await asyncio.sleep(self.TURN_S)
-                    has = await _ask(reader, writer, "qom-get", {**at, "property": "size"})
-                    self.sizes_mib.append(has // MIB)
-        finally:
-            writer.close()
+PLUGGED_MIB = 1024
+TURN_S = 10.0
+"""How long the kernel has to give memory back before it gets it again."""
 
 
-async def _ask(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, command: str, arguments: Any = None
-) -> Any:
-    """Run one QMP command; events that come in between are passed over."""
-    request = {"execute": command, **({"arguments": arguments} if arguments else {})}
-    writer.write(json.dumps(request).encode() + b"\n")
-    while True:
-        answer = json.loads(await reader.readline())
-        assert "error" not in answer, answer
-        if "return" in answer:
-            return answer["return"]
+async def take_turns(memory: PluggedMemory, sizes_mib: list[int]) -> None:
+    """Give the memory and take it away again, for ever; note what there is after each turn."""
+    async with memory.connected() as plug:
+        while True:
+            for wanted_mib in (PLUGGED_MIB, 0):
+                await plug.resize(wanted_mib)
+                await asyncio.sleep(TURN_S)
+                sizes_mib.append(await plug.size_mib())
 
 
 async def test_hot_remove(
@@ -142,16 +99,18 @@ async def test_hot_remove(
     """The same while memory is plugged and unplugged: merged pages move out of its way."""
     if debug_kernel.board == "uml":
         pytest.skip("User-Mode Linux has no memory hotplug")
-    memory = VirtioMem(tmp_path / "qmp")
+    memory = PluggedMemory(tmp_path / "qmp", PLUGGED_MIB)
+    movable = replace(hardware, more_words=("memhp_default_state=online_movable",))
+    sizes_mib: list[int] = []
     outcome = await run_on(
         debug_kernel,
         ["torture", str(seconds), "2", str(WORKERS)],
         deadline_s=seconds + AROUND_S,
-        hardware=memory.added_to(hardware),
+        hardware=memory.added_to(movable),
         look_for_leaks=True,
-        meanwhile=memory.take_turns,
+        meanwhile=lambda: take_turns(memory, sizes_mib),
     )
     assert not outcome.problem, outcome.text
     assert_all_happened(outcome)
-    given, taken = memory.sizes_mib[0::2], memory.sizes_mib[1::2]
-    assert max(given) - min(taken) >= VirtioMem.SIZE_MIB // 2, memory.sizes_mib
+    given, taken = sizes_mib[0::2], sizes_mib[1::2]
+    assert max(given) - min(taken) >= PLUGGED_MIB // 2, sizes_mib

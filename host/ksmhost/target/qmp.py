@@ -26,10 +26,11 @@ class Qmp:
         await qmp.execute("qmp_capabilities")
         return qmp
 
-    async def execute(self, command: str) -> Any:
+    async def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
         """Run one command and return its answer. OSError when QEMU is gone or refuses."""
+        request = {"execute": command, **({"arguments": arguments} if arguments else {})}
         async with self._lock:
-            self._writer.write(json.dumps({"execute": command}).encode() + b"\n")
+            self._writer.write(json.dumps(request).encode() + b"\n")
             await self._writer.drain()
             while True:
                 message = await self._message()
