@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engine_board import BOARDS, PROJECT, Kernel
+from engine_board import BOARDS, Kernel
 
 from ksmhost.board.model import ENGINES
 
@@ -39,7 +39,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     `board` or `engine` runs on each board or with each engine.
     """
     boards = chosen(metafunc.config, "--board", BOARDS)
-    engines = chosen(metafunc.config, "--engine", present_engines())
+    engines = chosen(metafunc.config, "--engine", ENGINES)
     for name, variant in (("kernel", "release"), ("debug_kernel", "debug")):
         if name in metafunc.fixturenames:
             kernels = [Kernel(board, engine, variant) for board in boards for engine in engines]
@@ -55,13 +55,7 @@ def chosen(config: pytest.Config, option: str, every: tuple[str, ...]) -> tuple[
     return (name,) if name else every
 
 
-def present_engines() -> tuple[str, ...]:
-    """The engines that can be built."""
-    ours = (PROJECT / "firmware/ksm/Makefile").is_file()
-    return tuple(engine for engine in ENGINES if ours or engine == "mainline")
-
-
 @pytest.fixture(scope="session")
 def engines(pytestconfig: pytest.Config) -> tuple[str, ...]:
     """The engines asked for; mainline, to compare with, is the last one."""
-    return tuple(sorted(chosen(pytestconfig, "--engine", present_engines()), key="mainline".__eq__))
+    return tuple(sorted(chosen(pytestconfig, "--engine", ENGINES), key="mainline".__eq__))
