@@ -18,6 +18,7 @@ from steps import StepError
 
 SERIES = "6.12"
 KSM_SOURCE = "mm/ksm.c"
+ENGINE_FOLDER = "mm/ksm"
 
 _ENGINE_SUFFIXES = (".c", ".h")
 _ENGINE_NAMES = ("Makefile", "Kconfig")
@@ -29,6 +30,12 @@ def problem_with(tree: Path) -> str:
     """Say why a tree of the user's cannot be built from; the empty string when it can."""
     if not (tree / KSM_SOURCE).is_file():
         return f"kernel={tree} is no kernel tree: it has no {KSM_SOURCE}."
+    if (tree / ENGINE_FOLDER).exists():
+        return (
+            f"kernel={tree} has an engine in {ENGINE_FOLDER} already. A board is built with the "
+            "engine of firmware/ksm: take the other one out of the tree with the patch that "
+            "brought it, `patch -p1 -R < PATCH`, or give a tree without."
+        )
     if any((tree / name).exists() for name in _BUILT_IN_PLACE):
         return (
             f"kernel={tree} holds the products of a build inside it, which would be mistaken for "
@@ -108,7 +115,7 @@ def engine_files(engine: Path) -> list[Path]:
 
 def link_engine(tree: Path, engine: Path) -> None:
     """Put a link for each of the engine's files into mm/ksm/, and take away what is stale."""
-    folder = tree / "mm/ksm"
+    folder = tree / ENGINE_FOLDER
     folder.mkdir(exist_ok=True)
     wanted = {path.name: path for path in engine_files(engine)}
     for link in folder.iterdir():

@@ -55,7 +55,7 @@ def _kernel(env):
     env["KERNEL_OUT"] = Path(str(out)) / "kernel"
     config = env.Command(
         out.File("kernel/.config"),
-        [*fragments, source],
+        [*fragments, source, str(_engine(env) / "Kconfig")],
         Action(_configure, "CONFIG  $TARGET"),
     )
     objects = [out.File(f"kernel/{name}") for name in _products(board.arch)]
@@ -113,7 +113,7 @@ def _engine(env) -> Path:
 def _source(env):
     """Return the node of the prepared tree: its stamp file."""
     patches = sorted(_engine(env).glob("*.patch"))
-    inputs = [*_origins(env, patches), *patches, _engine(env) / "Kconfig"]
+    inputs = [*_origins(env, patches), *patches]
     nodes = env.Command(
         str(_beside_tree(env, ".stamp")),
         [str(path) for path in inputs],
@@ -133,7 +133,7 @@ def _origins(env, patches: list[Path]) -> list[Path]:
 
 
 def _prepare(target, source, env):
-    """Unpack or mirror the tree, patch it, link the engine into it. Does nothing twice."""
+    """Unpack or mirror the tree and patch it. Does nothing twice."""
     stamp, tree = Path(str(target[0])), source_tree(env)
     paths = [Path(str(node)) for node in source]
     wanted = stamp_of(paths)
@@ -142,7 +142,6 @@ def _prepare(target, source, env):
             _fresh_tree(env, tree)
             for patch in (path for path in paths if path.suffix == ".patch"):
                 kernel_tree.apply_patch(tree, patch)
-        kernel_tree.link_engine(tree, _engine(env))
         stamp.write_text(wanted)
 
 
@@ -174,6 +173,7 @@ def _refresh(env) -> None:
 
 def _configure(target, source, env):
     """Make .config from the fragments over allnoconfig and check that every line of them held."""
+    _refresh(env)
     fragments = [path for path in map(Path, map(str, source)) if path.suffix == ".config"]
     wishes = kconfig.read_wishes(fragments)
     out = Path(str(target[0])).parent

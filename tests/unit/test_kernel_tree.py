@@ -108,6 +108,9 @@ def test_a_patch_for_another_kernel_is_told(origin: Path, tmp_path: Path) -> Non
 def test_what_cannot_be_built_from_is_told(origin: Path, tmp_path: Path) -> None:
     assert kernel_tree.problem_with(origin) == ""
     assert "no kernel tree" in kernel_tree.problem_with(tmp_path)
+    (origin / "mm/ksm").mkdir()
+    assert "patch -p1 -R" in kernel_tree.problem_with(origin)
+    (origin / "mm/ksm").rmdir()
     (origin / ".config").write_text("CONFIG_KSM=y\n")
     assert "mrproper" in kernel_tree.problem_with(origin)
 
