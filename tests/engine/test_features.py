@@ -68,6 +68,12 @@ async def test_max_kernel_pages(kernel: Kernel) -> None:
     await run_feature(kernel, "max-kernel-pages", DEADLINE_S)
 
 
+async def test_every_change_of_the_sleep_wakes_ksmd(kernel: Kernel) -> None:
+    """One that is taken back at once is a change, too."""
+    skip_without(kernel, engine="ksmhost", why="mainline compares values only")
+    await run_feature(kernel, "sleep-changes", DEADLINE_S)
+
+
 async def test_uffd_marks_survive_merging(kernel: Kernel) -> None:
     """A write to a page that was protected before it was merged still raises its event."""
     skip_without(kernel, board="qemu-virt", why="User-Mode Linux has no such protection")

@@ -289,3 +289,30 @@ void test_counters(void)
 	expect("a unique page differs", word != unique[0], false);
 	check_area(page_at(same, KEYS), PAGES - KEYS, 1, KEYS);
 }
+
+/* -- ksmd's sleep ------------------------------------------------------------------------------ */
+
+#define ROUNDS 20
+
+static long scans_before;
+
+static bool has_scanned(void)
+{
+	return knob("full_scans") > scans_before;
+}
+
+/* A change wakes ksmd even if it is taken back before ksmd has looked. */
+void test_sleep_changes(void)
+{
+	long sleep_ms;
+
+	mergeable_area(PAGES, 1, KEYS);
+	scans(2);
+	sleep_ms = knob("sleep_millisecs");
+	for (int i = 0; i < ROUNDS; i++) {
+		scans_before = knob("full_scans");
+		set_knob("sleep_millisecs", sleep_ms + 2);
+		set_knob("sleep_millisecs", sleep_ms);
+		await("ksmd to wake", has_scanned);
+	}
+}

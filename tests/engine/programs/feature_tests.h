@@ -104,5 +104,6 @@ void test_after_exec(void);
 void test_max_page_sharing(void);
 void test_max_kernel_pages(void);
 void test_counters(void);
+void test_sleep_changes(void);
 
 #endif
