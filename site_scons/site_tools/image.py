@@ -199,7 +199,7 @@ def _make_disk(target, source, env):
     layout, slot = board.image, Path(str(source[0]))
     fat = out.with_name("boot.fat")
     _make_fat(env, fat, [Path(str(node)) for node in source[1:-1]])
-    state = BootState(sequence=1, slot="a").pack()
+    state = BootState(sequence=1, first="a").pack()
     partial = out.with_suffix(".partial")
     try:
         with partial.open("wb") as disk:
