@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ALONE = tuple(Path(__file__).parent / name for name in ("board", "engine"))
-"""Tests that use the whole machine: one board, or kernels that are timed by their host."""
+ALONE = tuple(Path(__file__).parent / name for name in ("board", "boot", "engine"))
+"""Tests that use the whole machine: one board, boards side by side, kernels timed by their host."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -29,6 +29,9 @@ from steps import (
 
 VERSION = "2025.01"
 
+_VIRT_PCI_CONFIG = 0x40_1000_0000
+"""Where QEMU virt shows its PCI devices' configuration: 32 KiB each."""
+
 
 def exists(env):
     """SCons asks whether the tool can run; what is missing is told when it is needed."""
@@ -175,16 +178,24 @@ def board_variables(board) -> str:
         "slot_size_addr": hex(boot.slot_address + 0x0C),
         "fit_addr": hex(boot.slot_address + 0x1000),
         "state_addr": hex(state_address),
+        "state_version_addr": hex(state_address + 4),
         "state_seq_addr": hex(state_address + 8),
-        "state_slot_addr": hex(state_address + 12),
+        "state_first_addr": hex(state_address + 12),
+        "state_tries_addr": hex(state_address + 13),
+        "state_trial_addr": hex(state_address + 14),
+        "state_outcome_addr": hex(state_address + 15),
         "state_crc_addr": hex(state_address + 0x1FC),
         "mbr_sign_addr": hex(state_address + 0x1FE),
-        "state_secs": " ".join(_sector(offset) for offset in layout.state_offsets),
+        "state_1_sec": _sector(layout.state_offsets[0]),
+        "state_2_sec": _sector(layout.state_offsets[1]),
         "slot_a_sec": _sector(layout.slot_offsets[0]),
         "slot_b_sec": _sector(layout.slot_offsets[1]),
         "slot_secs": _sector(layout.slot_bytes),
         "start_kernel": f"bootm {slot} {slot} {tree}",
         "emulated_conf": "conf-emulated" if own_tree else "conf",
+        "arm_watchdog": f"run arm_{boot.watchdog}" if boot.watchdog else "true",
+        "disarm_watchdog": f"run disarm_{boot.watchdog}" if boot.watchdog else "true",
+        "pci_config_addr": hex(_VIRT_PCI_CONFIG),
     }
     return "".join(f"{key}={value}\n" for key, value in values.items())
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 
 from ksmhost.board.model import SECTOR_BYTES, ImageLayout
@@ -90,7 +90,7 @@ class BootState:
         self._need_trial()
         if self.tries == 0:
             raise ValueError(f"no tries left: {self}")
-        return replace(self, sequence=self.sequence + 1, tries=self.tries - 1)
+        return BootState(self.sequence + 1, self.first, self.tries - 1, trial=True)
 
     def confirm(self) -> BootState:
         """Return the state in which the slot on trial is booted for good."""

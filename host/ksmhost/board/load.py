@@ -13,6 +13,9 @@ from ksmhost.errors import ExitCode, KsmhostError
 
 _FILE = "board.toml"
 
+WATCHDOGS = ("i6300esb", "bcm2835")
+"""Those that the boot script can start."""
+
 _KEYS: Mapping[str, type] = {
     "description": str,
     "extends": str,
@@ -29,6 +32,7 @@ _KEYS: Mapping[str, type] = {
     "kernel.emulated_overlay": str,
     "boot.uboot_defconfig": str,
     "boot.disk": str,
+    "boot.watchdog": str,
     "boot.slot_address": int,
     "boot.kernel_address": int,
     "boot.device_tree_address": int,
@@ -200,11 +204,18 @@ def _boot(
         raise _wrong(
             origin["boot.disk"], f"'boot.disk' must be mmc or virtio, not {values['boot.disk']!r}."
         )
+    watchdog = values.get("boot.watchdog", "")
+    if watchdog not in ("", *WATCHDOGS):
+        raise _wrong(
+            origin["boot.watchdog"],
+            f"'boot.watchdog' must be one of {', '.join(WATCHDOGS)}, not {watchdog!r}.",
+        )
     return Boot(
         uboot_defconfig=values["boot.uboot_defconfig"],
         disk=values["boot.disk"],
         slot_address=need("boot.slot_address"),
         kernel_address=need("boot.kernel_address"),
+        watchdog=watchdog,
         device_tree_address=values.get("boot.device_tree_address"),
         files=tuple(values.get("boot.files", ())),
         config_txt=_sibling(values, origin, "boot.config_txt"),

@@ -52,6 +52,8 @@ class Boot:
     """Where in memory U-Boot loads a slot; the slot's content is used from there."""
     kernel_address: int
     """Where the kernel is copied to and started: a multiple of 2 MiB."""
+    watchdog: str = ""
+    """The watchdog that guards a slot on trial: `i6300esb` or `bcm2835`; empty for none."""
     device_tree_address: int | None = None
     """Where the FIT's device tree goes; None where the emulator's own tree is passed on."""
     files: tuple[str, ...] = ()
