@@ -59,6 +59,17 @@ class RootfsError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Base:
+    """What every image has of its own."""
+
+    agent: bytes
+    image: Mapping[str, str]
+    """What it says of itself."""
+    public_key: bytes | None = None
+    """Of whom the board takes updates; None: of nobody."""
+
+
+@dataclass(frozen=True)
 class Sizes:
     """Bytes of an initramfs by what they serve."""
 
@@ -145,19 +156,17 @@ def normalized(path: str) -> str:
 
 
 def base_members(
-    archive: Archive,
-    arch: str,
-    agent: bytes,
-    image: Mapping[str, str],
-    workloads: Sequence[Workload],
+    archive: Archive, arch: str, base: Base, workloads: Sequence[Workload]
 ) -> list[cpio.Member]:
     """Everything an image has whatever its workloads' programs are."""
+    keys = [_table("etc/ksmhost/key.pub", base.public_key)] if base.public_key else []
     return [
         *_skeleton(),
         *_klibc(PackageRoots(archive, KLIBC_PACKAGES, arch)),
-        _table("etc/ksmhost/image.cbor", cbor2.dumps(dict(sorted(image.items())))),
+        _table("etc/ksmhost/image.cbor", cbor2.dumps(dict(sorted(base.image.items())))),
         _table("etc/ksmhost/workloads.cbor", encode_workloads(workloads)),
-        cpio.file("init", agent, executable=True, rank=RANK_AGENT),
+        *keys,
+        cpio.file("init", base.agent, executable=True, rank=RANK_AGENT),
     ]
 
 
@@ -178,14 +187,10 @@ def program_members(archive: Archive, arch: str, workload: Workload) -> list[cpi
 
 
 def assemble(
-    archive: Archive,
-    arch: str,
-    agent: bytes,
-    image: Mapping[str, str],
-    workloads: Sequence[Workload],
+    archive: Archive, arch: str, own: Base, workloads: Sequence[Workload]
 ) -> tuple[bytes, Sizes]:
     """The whole archive and its sizes; RootfsError when the base has grown past its limit."""
-    base = base_members(archive, arch, agent, image, workloads)
+    base = base_members(archive, arch, own, workloads)
     base_bytes = len(cpio.archive(base))
     if base_bytes > BASE_LIMIT_BYTES:
         raise RootfsError(
@@ -198,7 +203,7 @@ def assemble(
     sizes = Sizes(
         cpio_bytes=len(data),
         base_bytes=base_bytes,
-        agent_bytes=len(agent),
+        agent_bytes=len(own.agent),
         programs_bytes=len(data) - base_bytes,
         workload_bytes={name: _size(ms) for name, ms in by_workload.items() if ms},
     )

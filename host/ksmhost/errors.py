@@ -35,6 +35,12 @@ class ExitCode(IntEnum):
     """The build failed, or what was asked for is not built."""
     BOARD_DIED = 10
     """The board panicked, reset itself, or its emulator ended."""
+    BAD_IMAGE = 11
+    """The image is damaged, cut short or not signed; nothing was sent."""
+    BAD_SIGNATURE = 12
+    """The image is signed with another key than the board's, or wrongly; nothing was sent."""
+    WRONG_BOARD = 13
+    """The image is for another board; nothing was sent."""
     INTERRUPTED = 130
     """Ctrl-C."""
     TERMINATED = 143

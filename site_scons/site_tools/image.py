@@ -19,7 +19,10 @@ from SCons.Script import Action
 
 import debian
 from ksmhost.board.disk import SLOT_HEADER_BYTES, BootState, partition_table
-from steps import EPOCH, StepError, quiet_environment, run_logged, sha256
+from ksmhost.errors import KsmhostError
+from ksmhost.flash.image import TLV_BOARD, TLV_BUILD_ID
+from ksmhost.flash.keys import default_key_path, fingerprint, make_key, read_public
+from steps import EPOCH, StepError, locked, quiet_environment, run_logged, sha256, stop
 
 _FIT = """\
 /dts-v1/;
@@ -88,6 +91,7 @@ def exists(env):
 
 def generate(env):
     """Add the pseudo-builders."""
+    env.AddMethod(_signing_key, "SigningKey")
     env.AddMethod(_device_tree, "DeviceTree")
     env.AddMethod(_slot, "Slot")
     env.AddMethod(_disk, "Disk")
@@ -127,29 +131,40 @@ def _compile(target, source, env):
 # -- slot -----------------------------------------------------------------------------------------
 
 
-def _slot(env, kernel, initramfs, trees, mkimage):
-    """FIT and MCUboot header: what a slot holds and an update sends.
+def _slot(env, kernel, initramfs, trees, mkimage, key):
+    """FIT, MCUboot header and signature: what a slot holds and an update sends.
 
     `trees` is the board's device tree and, behind it, the overlay for its emulator; either may be
     missing.
     """
-    words = env.Value(f"{env['CMDLINE']} {env['BOARD'].boot}")
+    env["SLOT_VERSION"] = f"{env['VERSION']}+{_commit_count(env)}"
+    words = env.Value(f"{env['CMDLINE']} {env['BOARD'].boot} {env['SLOT_VERSION']}")
     action = Action(_make_slot, "SLOT  $TARGET")
-    sources = [kernel, initramfs, mkimage, *trees, words]
+    sources = [kernel["image"], kernel["vmlinux"], initramfs, mkimage, key, *trees, words]
     return env.Command(env["OUT"].File("slot.bin"), sources, action)[0]
+
+
+def _commit_count(env) -> int:
+    """Return how many commits led here: a later image has a higher version. 0 outside git."""
+    command = ["git", "-C", str(env["PROJECT"]), "rev-list", "--count", "HEAD"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return int(result.stdout.strip() or 0)
 
 
 def _make_slot(target, source, env):
     board, out = env["BOARD"], Path(str(target[0]))
-    kernel, initramfs, mkimage, *trees = (Path(str(node)).absolute() for node in source[:-1])
+    nodes = (Path(str(node)).absolute() for node in source[:-1])
+    kernel, vmlinux, initramfs, mkimage, key, *trees = nodes
     its, fit, log = (out.with_suffix(suffix) for suffix in (".its", ".fit", ".log"))
     its.write_text(_fit_source(env["CMDLINE"], board, kernel, initramfs, trees))
     _script("making the FIT", [mkimage, "-f", its, fit], log, env)
     _script(
-        "making the slot's header",
+        "signing the slot",
         [sys.executable, "-m", "imgtool.main", "sign", "--header-size", hex(SLOT_HEADER_BYTES),
-         "--pad-header", "--slot-size", board.image.slot_bytes, "--version", env["VERSION"],
-         "--align", "1", fit, out],
+         "--pad-header", "--slot-size", board.image.slot_bytes, "--version", env["SLOT_VERSION"],
+         "--align", "1", "--sha", "256", "--key", key,
+         "--custom-tlv", hex(TLV_BOARD), board.name,
+         "--custom-tlv", hex(TLV_BUILD_ID), "0x" + build_id(vmlinux), fit, out],
         log, env,
     )  # fmt: skip
     its.unlink()
@@ -178,6 +193,51 @@ def _fit_source(cmdline: str, board, kernel: Path, initramfs: Path, trees: list[
         cmdline=cmdline,
         emulated=_FIT_EMULATED.format(trees=listed) if trees else "",
     )
+
+
+# -- the key ---------------------------------------------------------------------------------------
+
+
+def _signing_key(env):
+    """Return {'private': node, 'public': node}: what signs slots, and what boards know of it.
+
+    `key=PATH`, else the user's own; without either one that is made for this build folder.
+    """
+    own = default_key_path()
+    if env["key"]:
+        private = env.File(str(Path(env["key"]).expanduser().resolve()))
+        if not Path(str(private)).is_file():
+            stop(f"there is no key {private}; 'ksmhost keys make' makes one")
+    elif own.is_file():
+        private = env.File(str(own))
+    else:
+        path = Path(str(env["PROJECT"])) / "build/keys/dev.pem"
+        private = env.Command(env.File(str(path)), [], Action(_make_dev_key, "KEY  $TARGET"))[0]
+        env.Precious(private)
+        env.NoClean(private)
+    action = Action(_public_key, "KEY  $TARGET")
+    public = env.Command(env["OUT"].File("key.pub"), [private], action)[0]
+    return {"private": private, "public": public}
+
+
+def _make_dev_key(target, source, env):
+    path = Path(str(target[0])).absolute()
+    with locked(path.with_suffix(".lock")):
+        if path.is_file():
+            return
+        make_key(path)
+    print(
+        f"scons: images are signed with a throw-away key, {target[0]}: good for trying things out. "
+        "'ksmhost keys make' makes one to keep."
+    )
+
+
+def _public_key(target, source, env):
+    try:
+        public = read_public(Path(str(source[0])))
+    except KsmhostError as error:
+        raise StepError(str(error)) from error
+    Path(str(target[0])).write_bytes(public)
 
 
 # -- disk -----------------------------------------------------------------------------------------
@@ -307,12 +367,19 @@ def _write_manifest(target, source, env):
         "cmdline": env["CMDLINE"],
         "toolchain": {"cc": _first_line([f"{prefix}gcc", "--version"])},
         "packages": _packages(env, json.loads(initramfs_report.read_text())),
+        **_key(products),
         "files": {
             path.name: {"sha256": sha256(path), "size_bytes": path.stat().st_size}
             for path in products
         },
     }
     Path(str(target[0])).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _key(products: list[Path]) -> dict[str, str]:
+    """Name the key that signed the slot, where there is one."""
+    key = next((path for path in products if path.name == "key.pub"), None)
+    return {"key": fingerprint(key.read_bytes())} if key else {}
 
 
 def _packages(env, initramfs_report) -> dict[str, str]:

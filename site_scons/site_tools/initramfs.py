@@ -25,7 +25,7 @@ from bytecode import BytecodeError
 from debian import ARCHITECTURE_OF, Archive, FetchError
 from ksmhost.errors import KsmhostError
 from ksmhost.workloads import Program, Workload, load_workloads
-from rootfs import RootfsError, assemble, package_versions
+from rootfs import Base, RootfsError, assemble, package_versions
 
 MODULES = (
     "bytecode.py",
@@ -55,9 +55,12 @@ def initramfs(
     arch: str,
     workloads: Sequence[str] | None = None,
     image_info: Mapping[str, str],
+    public_key: Any = None,
     archive_root: str = "#build/apt",
 ) -> Any:
     """Declares an initramfs; `workloads` are names of files in workloads/, all of them by default.
+
+    `public_key` is a file with the key whose updates the board accepts; without it, none.
 
     Returns the nodes of the archive and its JSON.
     """
@@ -69,7 +72,7 @@ def initramfs(
     report = Path(str(env.File(target).abspath)).with_suffix(".json")
     nodes = env.Command(
         [target, str(report)],
-        [agent],
+        [agent, *([public_key] if public_key else [])],
         Action(_build, "Packing $TARGET"),
         INITRAMFS_REQUEST=request,
     )
@@ -106,9 +109,10 @@ def _modules() -> list[str]:
 def _build(target: Sequence[Any], source: Sequence[Any], env: Any) -> None:
     request: Request = env["INITRAMFS_REQUEST"]
     archive = Archive(request.archive_root)
-    agent = Path(str(source[0])).read_bytes()
+    agent, *key = (Path(str(node)).read_bytes() for node in source)
+    base = Base(agent, request.image_info, key[0] if key else None)
     try:
-        data, sizes = assemble(archive, request.arch, agent, request.image_info, request.workloads)
+        data, sizes = assemble(archive, request.arch, base, request.workloads)
     except (BytecodeError, FetchError, RootfsError, KsmhostError) as error:
         raise BuildError(target[0], str(error)) from None
     Path(str(target[0])).write_bytes(data)

@@ -25,10 +25,13 @@ class Clone:
 
     folder: Path
     board: str
+    key: Path
+    """What signs its images: the same for all clones, so that they can be alike."""
 
     def scons(self, *words: str, ccache: bool = True) -> None:
         """Build; fail the test with the build's last lines when it fails."""
-        command = [str(Path(sys.executable).parent / "scons"), "-Q", f"board={self.board}", *words]
+        command = [str(Path(sys.executable).parent / "scons"), "-Q", f"board={self.board}"]
+        command += [f"key={self.key}", *words]
         environment = dict(os.environ) if ccache else {**os.environ, "CCACHE_DISABLE": "1"}
         done = subprocess.run(
             command,

@@ -19,6 +19,7 @@ import pytest
 from build_clones import BUILD_S, Clone, CloneInto
 
 from ksmhost.board import find_project
+from ksmhost.flash.keys import make_key
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,8 +47,10 @@ def clone(board_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         folder.parent.mkdir(parents=True, exist_ok=True)
         command = ["git", "clone", "--quiet", str(find_project()), str(folder)]
         subprocess.run(command, check=True, timeout=60)
-        return Clone(folder, board_name)
+        return Clone(folder, board_name, key)
 
+    key = top / "key.pem"
+    make_key(key)
     yield into
     shutil.rmtree(top)
 

@@ -16,6 +16,7 @@ from ksmhost.workloads import Program, Synthetic, Workload
 from rootfs import (
     BASE_LIMIT_BYTES,
     MERGED_USR,
+    Base,
     PackageRoots,
     RootfsError,
     assemble,
@@ -213,18 +214,22 @@ def base_packages(root: Path) -> Packages:
 
 
 IMAGE = {"variant": "default", "board": "b", "engine": "mainline", "image": "abc"}
+KEY = b"public key of thirty-two bytes.."
 FILLER = Workload("fill", "about", 1, 1, True, Synthetic(4, 0, 0, 0, 1000))
 
 
 def test_the_base_holds_shell_agent_and_tables(tmp_path: Path) -> None:
-    data, sizes = assemble(base_packages(tmp_path), "arm64", b"AGENT", IMAGE, [FILLER])  # type: ignore[arg-type]
+    base = Base(b"AGENT", IMAGE, KEY)
+    data, sizes = assemble(base_packages(tmp_path), "arm64", base, [FILLER])  # type: ignore[arg-type]
+    assert KEY in data and b"etc/ksmhost/key.pub" in data
     assert data.rindex(b"AGENT") > data.rindex(b"etc/ksmhost/workloads.cbor")
     assert (sizes.programs_bytes, sizes.agent_bytes) == (0, 5)
     assert sizes.cpio_bytes == sizes.base_bytes == len(data)
-    again, _ = assemble(base_packages(tmp_path / "again"), "arm64", b"AGENT", IMAGE, [FILLER])  # type: ignore[arg-type]
+    again, _ = assemble(base_packages(tmp_path / "again"), "arm64", base, [FILLER])  # type: ignore[arg-type]
     assert again == data
 
 
 def test_a_base_past_its_limit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RootfsError, match="without workload programs"):
-        assemble(base_packages(tmp_path), "arm64", bytes(BASE_LIMIT_BYTES), IMAGE, [])  # type: ignore[arg-type]
+        base = Base(bytes(BASE_LIMIT_BYTES), IMAGE)
+        assemble(base_packages(tmp_path), "arm64", base, [])  # type: ignore[arg-type]

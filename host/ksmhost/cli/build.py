@@ -23,7 +23,8 @@ def verb(
     variables: Annotated[
         list[str] | None,
         typer.Argument(
-            help="engine=..., variant=..., kernel=PATH, or a target.", metavar="NAME=VALUE..."
+            help="engine=..., variant=..., kernel=PATH, key=PATH, or a target.",
+            metavar="NAME=VALUE...",
         ),
     ] = None,
     board: BoardOption = None,
@@ -51,9 +52,9 @@ def verb(
 
 
 def _from_here(word: str) -> str:
-    """Make kernel=PATH absolute: scons runs in the project's folder, not where the user is."""
+    """Make kernel=PATH and key=PATH absolute: scons runs in the project's folder, not here."""
     name, _, value = word.partition("=")
-    return f"{name}={Path(value).absolute()}" if name == "kernel" and value else word
+    return f"{name}={Path(value).absolute()}" if name in ("kernel", "key") and value else word
 
 
 def _scons() -> list[str]:

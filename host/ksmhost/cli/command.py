@@ -29,6 +29,7 @@ VERBS: Final[dict[str, str]] = {
     "set": "Change knobs.",
     "workload": "Start and stop what a board runs to be measured.",
     "size": "Show what the image's parts take.",
+    "keys": "Make and show the key that signs images.",
     "doctor": "Check this machine for what ksmhost needs.",
 }
 """Every verb, in the order of the help, with its summary. Each is a module of this package."""
