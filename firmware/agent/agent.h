@@ -40,6 +40,7 @@ struct agent_options {
 	bool kmsg_from_start;
 	bool shell_group;
 	enum reset_way reset;
+	int watchdog_fd; /* open and running, while this boot is a trial; else -1 */
 };
 
 struct agent {

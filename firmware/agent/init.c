@@ -21,6 +21,7 @@
 #include "clock.h"
 #include "log.h"
 #include "procfile.h"
+#include "watchdog.h"
 
 #define BACK_OFF_MIN_MS 100
 #define BACK_OFF_MAX_MS 5000
@@ -33,6 +34,8 @@ struct init {
 	struct agent_options options;
 	bool run_agent;  /* else a plain login shell on the line */
 	bool first_time; /* nothing has read the kernel's log yet */
+	bool trial;	 /* the boot loader has counted this boot */
+	bool emulated;	 /* by an emulator whose watchdog resets at once */
 	char tty[64];
 	pid_t pid;
 	int64_t started_ms, back_off_ms, restart_ms;
@@ -108,6 +111,10 @@ static void take_word(struct init *init, const char *word)
 		init->options.shell = *value == '0' ? NULL : init->options.shell;
 	else if ((value = after(word, "ksmhost.agent=")))
 		init->run_agent = *value != '0';
+	else if ((value = after(word, "ksmhost.trial=")))
+		init->trial = *value == '1';
+	else if ((value = after(word, "ksmhost.emulated=")))
+		init->emulated = *value == '1';
 }
 
 /* Without a word of our own the agent takes the kernel's console. */
@@ -346,6 +353,7 @@ void init_main(struct agent *agent)
 		.shell = "/bin/sh",
 		.kmsg = "/dev/kmsg",
 		.reset = RESET_KERNEL,
+		.watchdog_fd = -1,
 	};
 	take_tty(&init, "console");
 	block_signals(&init);
@@ -354,6 +362,8 @@ void init_main(struct agent *agent)
 	let_go_of_console();
 	reboot(RB_DISABLE_CAD);
 	read_command_line(&init);
+	if (init.trial && !init.emulated)
+		init.options.watchdog_fd = watchdog_open();
 	start_child(&init);
 	for (;;)
 		supervise(&init);

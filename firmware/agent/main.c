@@ -164,6 +164,7 @@ int main(int argc, char **argv)
 		.image = "/etc/ksmhost/image.cbor",
 		.kmsg = "/dev/kmsg",
 		.reset = RESET_DEFAULT,
+		.watchdog_fd = -1,
 	};
 
 	if (argc > 1 && strcmp(argv[1], SYNTHETIC_OPTION) == 0)

@@ -75,7 +75,11 @@ static void remove_temporary(void)
 static void start(void)
 {
 	static const struct agent_options options = {
-		.tty = "", .ksm_dir = ksm_dir, .proc_dir = "/proc", .reset = RESET_EXIT
+		.tty = "",
+		.ksm_dir = ksm_dir,
+		.proc_dir = "/proc",
+		.reset = RESET_EXIT,
+		.watchdog_fd = -1,
 	};
 
 	check(mkdtemp(ksm_dir) != NULL, "temporary directory");
