@@ -31,7 +31,7 @@ void watchdog_stop(int fd)
 {
 	int off = WDIOS_DISABLECARD;
 
-	if (ioctl(fd, WDIOC_SETOPTIONS, &off) || write(fd, "V", 1) != 1)
+	if (ioctl(fd, (int)WDIOC_SETOPTIONS, &off) || write(fd, "V", 1) != 1)
 		log_line("cannot stop the watchdog: %s", strerror(errno));
 	close(fd);
 }
