@@ -6,7 +6,7 @@
 #include <fcntl.h>
 #include <linux/watchdog.h>
 #include <string.h>
-#include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -26,12 +26,15 @@ void watchdog_pet(int fd)
 		log_line("cannot pet the watchdog: %s", strerror(errno));
 }
 
-/* By request: the letter that makes closing it harmless counts at the last close only. */
+/*
+ * By request: the letter that makes closing it harmless counts at the last close only. The request
+ * has its top bit set, and C libraries disagree on the type it has for ioctl().
+ */
 void watchdog_stop(int fd)
 {
 	int off = WDIOS_DISABLECARD;
 
-	if (ioctl(fd, (int)WDIOC_SETOPTIONS, &off) || write(fd, "V", 1) != 1)
+	if (syscall(SYS_ioctl, fd, WDIOC_SETOPTIONS, &off) || write(fd, "V", 1) != 1)
 		log_line("cannot stop the watchdog: %s", strerror(errno));
 	close(fd);
 }
