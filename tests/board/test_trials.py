@@ -23,6 +23,7 @@ from ksmhost.link import Timing, Where, open_session
 from ksmhost.target import Machine, QemuTarget
 
 OLD = BootState(7, "a")
+BOOT = Timing(boot_s=300.0)
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ async def _started(described: Board, disk: Path, count: int, within_s: float) ->
     return started
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_a_trial_boots_its_slot_counted_down(
     where: Where,
     make_disk: MakeDisk,
@@ -127,9 +128,9 @@ async def test_a_trial_boots_its_slot_counted_down(
     runtime = tmp_path / "run"
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    board = await open_session(Where(board=where.board, emulate=True, disk=disk), Timing())
+    board = await open_session(Where(board=where.board, emulate=True, disk=disk), BOOT)
     try:
-        await answering(board)
+        await answering(board, BOOT.boot_s)
         said = b""
         async with asyncio.timeout(60):
             console = board.console()
@@ -145,12 +146,13 @@ async def test_a_trial_boots_its_slot_counted_down(
     assert _state_on(disk, layout) == BootState(9, "b", 2, trial=True)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.long
+@pytest.mark.timeout(900)
 async def test_a_trial_that_panics_ends_on_the_old_slot(
     described: Board, make_disk: MakeDisk, layout: ImageLayout
 ) -> None:
     disk = make_disk(1, "rdinit=/nosuch")
-    assert await _started(described, disk, 2, 240) == ["b", "a"]
+    assert await _started(described, disk, 2, 840) == ["b", "a"]
     assert _state_on(disk, layout) == BootState(10, "a", outcome=Outcome.OUT_OF_TRIES)
 
 
@@ -167,7 +169,7 @@ async def test_a_trial_without_an_agent_ends_on_the_old_slot(
     assert _state_on(disk, layout) == BootState(10, "a", outcome=Outcome.OUT_OF_TRIES)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_a_trial_whose_content_is_damaged_is_not_started(
     described: Board, make_disk: MakeDisk, layout: ImageLayout
 ) -> None:
@@ -177,5 +179,5 @@ async def test_a_trial_whose_content_is_damaged_is_not_started(
         byte = file.read(1)
         file.seek(-1, 1)
         file.write(bytes([byte[0] ^ 1]))
-    assert await _started(described, disk, 1, 240) == ["a"]
+    assert await _started(described, disk, 1, 540) == ["a"]
     assert _state_on(disk, layout) == BootState(9, "a", outcome=Outcome.UNREADABLE)

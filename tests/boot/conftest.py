@@ -21,7 +21,10 @@ PROJECT = find_project()
 sys.path[:0] = [str(PROJECT / "site_scons"), str(PROJECT / "site_scons/site_tools")]
 
 MakeBench = Callable[[str, str], Bench]
-"""Makes a bench whose slots are started with these command lines."""
+"""Makes a bench whose slots are started with these command lines.
+
+One that is to be "unstartable" has the right hashes, but what is to be started is not in it.
+"""
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +69,8 @@ def bench_of(described: Board, tiny: Path, tmp_path_factory: pytest.TempPathFact
         slots = []
         for line in (line_a, line_b):
             fit = image._fit_source(line, described, tiny, ramdisk, [])
+            if "unstartable" in line:
+                fit = fit.replace('kernel = "kernel"', 'kernel = "nosuch"')
             slots.append(make_slot(described, fit, mkimage, folder / "slot"))
         return Bench(described, loader, (slots[0], slots[1]))
 

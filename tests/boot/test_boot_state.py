@@ -148,6 +148,17 @@ def test_a_trial_that_hangs_comes_back(bench_of: MakeBench, tmp_path: Path) -> N
     assert state == BootState(5, "a", outcome=Ended.OUT_OF_TRIES)
 
 
+def test_a_whole_slot_that_cannot_be_started_is_left(bench_of: MakeBench, tmp_path: Path) -> None:
+    trial = BootState(2, "b", 2, trial=True)
+    disk = Disk((BootState(1, "a").pack(), trial.pack()))
+    outcome = bench_of("tiny-a", "tiny-b unstartable").boot(disk, tmp_path / "unstartable")
+    assert outcome.started == ["tiny-a ksmhost.slot=a "]  # and no longer watched
+    counted = trial.count_down()
+    written = [BootState.unpack(sector) for _, sector in outcome.writes]
+    assert written == [counted, counted.revert(Ended.UNREADABLE)]
+    assert newest_state(outcome.copies) == written[-1]
+
+
 # -- all of them ----------------------------------------------------------------------------------
 
 AILS = ("", "hash", "unreadable")

@@ -87,6 +87,11 @@ def test_mistakes_name_file_and_key(tmp_path: Path, change: str, said: str) -> N
         ("memory_mib = 64\n", "", "'memory_mib' is missing"),
         ("fragments = []", "fragments = [1]", "list of strings"),
         ("fragments = []", 'fragments = ["no.config"]', "no such fragment"),
+        (
+            "fragments = []",
+            'fragments = []\n[boot]\nuboot_defconfig = "x"\ndisk = "mmc"\nwatchdog = "dog"',
+            "'boot.watchdog' must be one of i6300esb, bcm2835",
+        ),
     ],
 )
 def test_wrong_values_are_told(tmp_path: Path, old: str, new: str, said: str) -> None:
