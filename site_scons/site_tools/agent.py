@@ -9,6 +9,9 @@ Adds to an environment
     env.AgentLibFuzzer(build_dir)           the same with clang's libFuzzer
     env.AgentCommands(build_dir)            how each file of env.Agent is compiled, for editors
 
+What the agent takes from libsodium (SHA-256, ed25519) and zstd (the decoder) is compiled into it
+from Debian's source packages.
+
 `arch` is "arm64" or "um" (x86-64); `musl_root` is where Debian's musl-dev of that architecture is
 unpacked (it holds `usr/include` and `usr/lib`); env["MUSL_STAMP"], when set, is what unpacks it.
 The codec is generated with zcbor, which lives in a venv of its own (`ZCBOR_VENV`), since it wants
@@ -20,10 +23,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from SCons.Script import Action
+
+import sourcepackage
 
 AGENT_DIR = "#firmware/agent"
 FUZZ_DIR = "#tests/fuzz"
@@ -76,6 +83,64 @@ ENCODED = [
     "workload-status-response",
     "knobs-response",
 ]
+
+
+@dataclass(frozen=True)
+class Library:
+    """Files of a Debian source package that become part of the agent."""
+
+    package: str
+    version: str
+    files: tuple[str, ...]
+    include: tuple[str, ...]
+    """What the agent includes from."""
+    own_include: tuple[str, ...] = ()
+    """What only its own files include from."""
+    defines: tuple[str, ...] = ()
+
+
+LIBRARIES = (
+    Library(
+        "libsodium",
+        "1.0.18",
+        (
+            "src/libsodium/crypto_core/ed25519/ref10/ed25519_ref10.c",
+            "src/libsodium/crypto_hash/sha256/cp/hash_sha256_cp.c",
+            "src/libsodium/crypto_hash/sha512/cp/hash_sha512_cp.c",
+            "src/libsodium/crypto_sign/ed25519/ref10/open.c",
+            "src/libsodium/crypto_sign/ed25519/ref10/sign.c",
+            "src/libsodium/crypto_verify/sodium/verify.c",
+            "src/libsodium/sodium/utils.c",
+        ),
+        include=("src/libsodium/include",),
+        own_include=("src/libsodium/include/sodium", "src/libsodium/crypto_sign/ed25519/ref10"),
+        defines=("CONFIGURED=1", "HAVE_TI_MODE=1", "NATIVE_LITTLE_ENDIAN=1"),
+    ),
+    Library(
+        "libzstd",
+        "1.5.7",
+        (
+            "lib/common/entropy_common.c",
+            "lib/common/error_private.c",
+            "lib/common/fse_decompress.c",
+            "lib/common/xxhash.c",
+            "lib/common/zstd_common.c",
+            "lib/decompress/huf_decompress.c",
+            "lib/decompress/zstd_ddict.c",
+            "lib/decompress/zstd_decompress.c",
+            "lib/decompress/zstd_decompress_block.c",
+        ),
+        include=("lib",),
+        defines=(
+            "DYNAMIC_BMI2=0",
+            "HUF_FORCE_DECOMPRESS_X1",
+            "ZSTD_DISABLE_ASM=1",
+            "ZSTD_LEGACY_SUPPORT=0",
+            "ZSTD_NO_TRACE",
+            "ZSTD_STRIP_ERROR_STRINGS",
+        ),
+    ),
+)
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wpedantic", "-Wshadow", "-Wconversion"]
 # It reads floats through pointers of other types; its warnings are not ours to mend.
@@ -150,6 +215,43 @@ def _codec(env: Any, build_dir: Any) -> list[Any]:
     return sources
 
 
+def _tree(env: Any, library: Library) -> Path:
+    return Path(str(env["PROJECT"])) / f"build/src/{library.package}-{library.version}"
+
+
+def _unpack_library(target: Any, source: Any, env: Any) -> None:
+    library = env["LIBRARY"]
+    stamp = Path(str(target[0]))
+    sourcepackage.prepare(env, library.package, library.version, _tree(env, library), stamp)
+
+
+def _library_sources(env: Any, library: Library) -> list[Any]:
+    """The library's C files; unpacking them is the first use's job."""
+    tree = _tree(env, library)
+    sources = [env.File(str(tree / name)) for name in library.files]
+    if not sources[0].has_builder():
+        action = Action(_unpack_library, "SOURCE  $TARGET")
+        nodes = env.Command([f"{tree}.stamp", *sources], [], action, LIBRARY=library)
+        env.Precious(nodes)
+        env.NoClean(nodes)
+    return sources
+
+
+def _includes(env: Any, library: Library, names: tuple[str, ...]) -> list[str]:
+    """As system headers: not looked into by SCons, and their warnings are not ours."""
+    return [word for name in names for word in ("-isystem", str(_tree(env, library) / name))]
+
+
+def _library_objects(env: Any, objects: Any, suffix: str) -> Iterator[Any]:
+    for library in LIBRARIES:
+        own = env.Clone()
+        own.Append(CPPDEFINES=list(library.defines))
+        own.Append(CCFLAGS=["-w", *_includes(env, library, library.own_include)])
+        folder = objects.Dir(library.package)
+        for source in _library_sources(env, library):
+            yield own.Object(folder.File(Path(str(source)).stem + suffix), source)[0]
+
+
 def _agent_sources(env: Any) -> list[Any]:
     return sorted(env.Glob(f"{AGENT_DIR}/*.c"), key=str)
 
@@ -174,7 +276,7 @@ def _objects(
     for source in codec:
         builder = encoder if Path(str(source)).name == "zcbor_encode.c" else generated
         compiled.append(builder.Object(target(source), source)[0])
-    return compiled
+    return [*compiled, *_library_objects(env, objects, suffix)]
 
 
 def _base(env: Any, build_dir: Any) -> Any:
@@ -184,6 +286,8 @@ def _base(env: Any, build_dir: Any) -> Any:
     base.Replace(CPPDEFINES=["_GNU_SOURCE"], CPPPATH=[AGENT_DIR, build_dir.Dir("codec")])
     base.Replace(CCFLAGS=["-std=c11", "-g", "-ffunction-sections", "-fdata-sections"])
     base.Append(CCFLAGS=[f"-ffile-prefix-map={build_dir.path}=build", f"-ffile-prefix-map={top}=."])
+    for library in LIBRARIES:
+        base.Append(CCFLAGS=_includes(env, library, library.include))
     base.Replace(LINKFLAGS=["-Wl,--gc-sections"], LIBS=[], CFLAGS=[])
     return base
 

@@ -9,22 +9,19 @@ firmware/boot/boot.env as its whole environment. `env.UBoot()` returns u-boot.bi
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 from SCons.Script import Action
 
-import debian
 import kconfig
+import sourcepackage
 from steps import (
     StepError,
     compiler_environment,
     compiler_words,
     jobs,
-    locked,
     quiet_environment,
     run_logged,
-    stamp_of,
 )
 
 VERSION = "2025.01"
@@ -72,37 +69,7 @@ def _tree(env) -> Path:
 
 def _prepare(target, source, env):
     """Fetch, unpack and patch the source, once for all boards."""
-    tree, stamp = _tree(env), Path(str(target[0]))
-    with locked(tree.with_name(tree.name + ".lock")):
-        try:
-            tarballs = debian.Archive(Path(str(env["PROJECT"])) / "build/apt").source(
-                "u-boot", VERSION
-            )
-        except debian.FetchError as error:
-            raise StepError(str(error)) from error
-        wanted = stamp_of(tarballs)
-        if not (stamp.is_file() and stamp.read_text() == wanted and tree.is_dir()):
-            _unpack(env, tree, tarballs)
-            stamp.write_text(wanted)
-
-
-def _unpack(env, tree: Path, tarballs: list[Path]) -> None:
-    shutil.rmtree(tree, ignore_errors=True)
-    tree.mkdir(parents=True)
-    log = tree.with_name(tree.name + ".log")
-    for tarball in tarballs:
-        strip = [] if ".debian." in tarball.name else ["--strip-components=1"]
-        command = ["tar", "-xf", str(tarball), *strip, "-C", str(tree)]
-        run_logged("unpacking U-Boot", command, log, quiet_environment(env))
-    patches = tree / "debian/patches"
-    for line in (patches / "series").read_text().splitlines():
-        name = line.split("#")[0].strip()
-        if name:
-            subprocess.run(
-                ["patch", "-p1", "-s", "-d", str(tree), "-i", str(patches / name)],
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
+    sourcepackage.prepare(env, "u-boot", VERSION, _tree(env), Path(str(target[0])))
 
 
 def _build(target, source, env):
