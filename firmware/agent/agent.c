@@ -63,6 +63,15 @@ static void on_command_done(void *ctx, const char *output, size_t len, int exit_
 	serial_pump(&agent->serial);
 }
 
+static void on_update_job(void *ctx, enum update_job job, int result)
+{
+	struct agent *agent = ctx;
+
+	grp_image_done(agent, job, result);
+	grp_update_done(agent, job, result);
+	serial_pump(&agent->serial);
+}
+
 /* ---- counters the agent has of itself ---- */
 
 static void refresh_link(struct counters *c, struct counter_source *source)
@@ -228,6 +237,11 @@ int agent_prepare(struct agent *agent, const struct agent_options *options)
 	agent->knob_write.done = on_knob_written;
 	agent->knob_write.ctx = agent;
 	knob_write_init(&agent->knob_write, &agent->loop);
+	update_init(&agent->update, &agent->loop, &options->slots, options->key,
+		    agent->facts.board);
+	agent->update.done = on_update_job;
+	agent->update.ctx = agent;
+	trial_start(&agent->trial, &options->trial, &agent->update, &agent->loop);
 	err = workloads_init(&agent->workloads);
 	load_workloads(agent, options->workloads);
 	return err ? err : sampler_init(&agent->sampler, &agent->counters, &agent->loop);

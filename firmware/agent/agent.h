@@ -17,6 +17,8 @@
 #include "sampler.h"
 #include "serial.h"
 #include "smp.h"
+#include "trial.h"
+#include "update.h"
 #include "workload.h"
 
 /* How a reset asked for by SMP is done. */
@@ -40,7 +42,10 @@ struct agent_options {
 	bool kmsg_from_start;
 	bool shell_group;
 	enum reset_way reset;
-	int watchdog_fd; /* open and running, while this boot is a trial; else -1 */
+	struct slots_options slots;
+	const char *key; /* the file of the key that images must be signed with */
+	struct trial_options trial;
+	unsigned baud_max; /* 0: no more than baud */
 };
 
 struct agent {
@@ -60,6 +65,12 @@ struct agent {
 	struct kmsg kmsg;
 	struct command command;
 	struct smp_request command_request;
+	struct update update;
+	struct trial trial;
+	struct smp_request update_request, image_request;
+	bool update_asked, image_asked; /* the request above waits for an answer */
+	uint8_t image_hash[SHA_BYTES];  /* what image_request is about */
+	bool image_confirm;
 	struct loop_source signals;
 	struct loop_timer reset_timer;
 	int64_t reset_asked_ms;
@@ -76,9 +87,20 @@ int agent_run(struct agent *agent, const struct agent_options *options);
 /* Reset the board as soon as the answer to whoever asked is out. */
 void agent_reset(struct agent *agent, bool force);
 
+/* Keep the running image, if the board is well with it. Returns 0 or a negative errno. */
+int agent_confirm(struct agent *agent);
+
 /* Handlers that live apart from their group's table. */
 int grp_sampling(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
 int grp_samples(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
+int grp_slots(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
+int grp_index(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
+int grp_update(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
+int grp_put(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
+int grp_finish(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
+int grp_activate(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
+void grp_update_done(struct agent *agent, enum update_job job, int result);
+void grp_image_done(struct agent *agent, enum update_job job, int result);
 void grp_settings_done(struct agent *agent, int result);
 void grp_shell_done(struct agent *agent, const char *output, size_t len, int exit_code);
 

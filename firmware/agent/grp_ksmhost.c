@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Group 64, the project's own: identity, knobs, workloads. Sampling is in grp_sampling.c. */
+/* Group 64, the project's own: identity, knobs, workloads. Others: grp_sampling.c, grp_update.c. */
 #include <errno.h>
 
 #include "clock.h"
@@ -152,5 +152,12 @@ const struct smp_command grp_ksmhost[] = {
 	{ SMP_GROUP_KSMHOST, 5, SMP_OP_BIT(SMP_WRITE), "name", workload_end },
 	{ SMP_GROUP_KSMHOST, 6, SMP_OP_BIT(SMP_READ), "name", workload_status },
 	{ SMP_GROUP_KSMHOST, 7, SMP_OP_BIT(SMP_READ), "", knobs },
+	{ SMP_GROUP_KSMHOST, 16, SMP_OP_BIT(SMP_READ), "", grp_slots },
+	{ SMP_GROUP_KSMHOST, 17, SMP_OP_BIT(SMP_WRITE), "first hashes", grp_index },
+	{ SMP_GROUP_KSMHOST, 18, SMP_OP_BIT(SMP_WRITE),
+	  "stream_sha stream_size image_sha image_size", grp_update },
+	{ SMP_GROUP_KSMHOST, 19, SMP_OP_BIT(SMP_WRITE), "off data", grp_put },
+	{ SMP_GROUP_KSMHOST, 20, SMP_OP_BIT(SMP_WRITE), "image_sha", grp_finish },
+	{ SMP_GROUP_KSMHOST, 21, SMP_OP_BIT(SMP_WRITE), "mode tries", grp_activate },
 	{ 0 },
 };

@@ -34,7 +34,6 @@ struct init {
 	struct agent_options options;
 	bool run_agent;  /* else a plain login shell on the line */
 	bool first_time; /* nothing has read the kernel's log yet */
-	bool trial;	 /* the boot loader has counted this boot */
 	bool emulated;	 /* by an emulator whose watchdog resets at once */
 	char tty[64];
 	pid_t pid;
@@ -109,10 +108,14 @@ static void take_word(struct init *init, const char *word)
 		init->options.shell_group = *value == '1';
 	else if ((value = after(word, "ksmhost.shell=")))
 		init->options.shell = *value == '0' ? NULL : init->options.shell;
+	else if ((value = after(word, "ksmhost.slot=")))
+		init->options.slots.running = *value == 'b';
+	else if ((value = after(word, "ksmhost.trial=")))
+		init->options.trial.on = *value == '1';
+	else if ((value = after(word, "ksmhost.trial_s=")))
+		init->options.trial.until_ms = now_ms() + 1000 * strtol(value, NULL, 10);
 	else if ((value = after(word, "ksmhost.agent=")))
 		init->run_agent = *value != '0';
-	else if ((value = after(word, "ksmhost.trial=")))
-		init->trial = *value == '1';
 	else if ((value = after(word, "ksmhost.emulated=")))
 		init->emulated = *value == '1';
 }
@@ -353,7 +356,10 @@ void init_main(struct agent *agent)
 		.shell = "/bin/sh",
 		.kmsg = "/dev/kmsg",
 		.reset = RESET_KERNEL,
-		.watchdog_fd = -1,
+		.slots.running = SLOT_NONE,
+		.key = "/etc/ksmhost/key.pub",
+		.trial.until_ms = now_ms() + 1000 * TRIAL_DEFAULT_S,
+		.trial.watchdog_fd = -1,
 	};
 	take_tty(&init, "console");
 	block_signals(&init);
@@ -362,8 +368,8 @@ void init_main(struct agent *agent)
 	let_go_of_console();
 	reboot(RB_DISABLE_CAD);
 	read_command_line(&init);
-	if (init.trial && !init.emulated)
-		init.options.watchdog_fd = watchdog_open();
+	if (init.options.trial.on && !init.emulated)
+		init.options.trial.watchdog_fd = watchdog_open();
 	start_child(&init);
 	for (;;)
 		supervise(&init);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "clock.h"
 #include "init.h"
 #include "synthetic.h"
 
@@ -33,6 +34,12 @@ static const char usage[] =
 	"  --kmsg FILE       kernel messages from there (/dev/kmsg)\n"
 	"  --no-kmsg         no kernel messages on the console\n"
 	"  --reset WAY       what an SMP reset does: init, kernel or exit\n"
+	"  --slots A,B       files that hold the slots (those of our disk)\n"
+	"  --state FILE      with --slots: the disk that holds the boot state\n"
+	"  --running SLOT    with --slots: a or b (neither)\n"
+	"  --key FILE        public key of whoever may sign images (/etc/ksmhost/key.pub)\n"
+	"  --trial SECONDS   this boot is a trial; so long is the watchdog put off\n"
+	"  --watchdog FD     the watchdog, open\n"
 	"  --version, --help\n";
 
 enum option_id {
@@ -47,6 +54,12 @@ enum option_id {
 	OPT_KMSG,
 	OPT_NO_KMSG,
 	OPT_RESET,
+	OPT_SLOTS,
+	OPT_STATE,
+	OPT_RUNNING,
+	OPT_KEY,
+	OPT_TRIAL,
+	OPT_WATCHDOG,
 	OPT_VERSION,
 	OPT_HELP,
 };
@@ -63,6 +76,12 @@ static const struct option long_options[] = {
 	{ "kmsg", required_argument, NULL, OPT_KMSG },
 	{ "no-kmsg", no_argument, NULL, OPT_NO_KMSG },
 	{ "reset", required_argument, NULL, OPT_RESET },
+	{ "slots", required_argument, NULL, OPT_SLOTS },
+	{ "state", required_argument, NULL, OPT_STATE },
+	{ "running", required_argument, NULL, OPT_RUNNING },
+	{ "key", required_argument, NULL, OPT_KEY },
+	{ "trial", required_argument, NULL, OPT_TRIAL },
+	{ "watchdog", required_argument, NULL, OPT_WATCHDOG },
 	{ "version", no_argument, NULL, OPT_VERSION },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ 0 },
@@ -94,7 +113,62 @@ static unsigned parse_baud(const char *value)
 	return (unsigned)baud;
 }
 
-static void take_option(struct agent_options *o, int id, const char *value)
+static void parse_slots(struct agent_options *o, char *value)
+{
+	char *comma = strchr(value, ',');
+
+	if (!comma)
+		wrong_use("--slots wants two files: ", value);
+	*comma = '\0';
+	o->slots.slot[0] = value;
+	o->slots.slot[1] = comma + 1;
+}
+
+static int parse_slot(const char *value)
+{
+	if (strcmp(value, "a") && strcmp(value, "b"))
+		wrong_use("no such slot: ", value);
+	return *value == 'b';
+}
+
+static long parse_number(const char *value)
+{
+	char *end;
+	long number = strtol(value, &end, 10);
+
+	if (*end || end == value || number < 0 || number > 1000000)
+		wrong_use("no such number: ", value);
+	return number;
+}
+
+static void take_update_option(struct agent_options *o, int id, char *value)
+{
+	switch (id) {
+	case OPT_SLOTS:
+		parse_slots(o, value);
+		break;
+	case OPT_STATE:
+		o->slots.state = value;
+		break;
+	case OPT_RUNNING:
+		o->slots.running = parse_slot(value);
+		break;
+	case OPT_KEY:
+		o->key = value;
+		break;
+	case OPT_TRIAL:
+		o->trial.on = true;
+		o->trial.until_ms = now_ms() + 1000 * parse_number(value);
+		break;
+	case OPT_WATCHDOG:
+		o->trial.watchdog_fd = (int)parse_number(value);
+		break;
+	default: /* getopt has said what is wrong */
+		wrong_use("see below", "");
+	}
+}
+
+static void take_option(struct agent_options *o, int id, char *value)
 {
 	switch (id) {
 	case OPT_TTY:
@@ -136,8 +210,8 @@ static void take_option(struct agent_options *o, int id, const char *value)
 	case OPT_HELP:
 		fputs(usage, stdout);
 		exit(0);
-	default: /* getopt has said what is wrong */
-		wrong_use("see below", "");
+	default:
+		take_update_option(o, id, value);
 	}
 }
 
@@ -164,7 +238,9 @@ int main(int argc, char **argv)
 		.image = "/etc/ksmhost/image.cbor",
 		.kmsg = "/dev/kmsg",
 		.reset = RESET_DEFAULT,
-		.watchdog_fd = -1,
+		.slots.running = SLOT_NONE,
+		.key = "/etc/ksmhost/key.pub",
+		.trial.watchdog_fd = -1,
 	};
 
 	if (argc > 1 && strcmp(argv[1], SYNTHETIC_OPTION) == 0)

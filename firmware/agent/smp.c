@@ -12,7 +12,7 @@
 #define VERSION_MAX 1 /* what the field says of SMP version 2 */
 
 static const struct smp_command *const groups[] = {
-	grp_os, grp_stat, grp_settings, grp_shell, grp_ksmhost,
+	grp_os, grp_image, grp_stat, grp_settings, grp_shell, grp_ksmhost,
 };
 
 static bool parse_header(const uint8_t *message, size_t len, struct smp_request *request)
@@ -68,6 +68,7 @@ static uint16_t rc_of_errno(int code)
 		return SMP_EBUSY;
 	case EACCES:
 	case EPERM:
+	case EKEYREJECTED:
 		return SMP_EACCESSDENIED;
 	case ENOMEM:
 		return SMP_ENOMEM;

@@ -17,6 +17,7 @@
 #define SMP_BODY_MAX (FRAME_MESSAGE_MAX - SMP_HEADER_SIZE)
 
 #define SMP_GROUP_OS 0
+#define SMP_GROUP_IMAGE 1
 #define SMP_GROUP_STAT 2
 #define SMP_GROUP_SETTINGS 3
 #define SMP_GROUP_SHELL 9
@@ -70,7 +71,8 @@ struct smp_command {
 #define SMP_OP_BIT(op) (1 << (op))
 
 /* The groups, each a table that ends with an entry without handler. */
-extern const struct smp_command grp_os[], grp_stat[], grp_settings[], grp_shell[], grp_ksmhost[];
+extern const struct smp_command grp_os[], grp_image[], grp_stat[], grp_settings[], grp_shell[],
+	grp_ksmhost[];
 
 struct smp {
 	uint8_t picked[FRAME_MESSAGE_MAX + 1];

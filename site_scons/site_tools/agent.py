@@ -52,6 +52,9 @@ DECODED = [
     "os-echo-request",
     "os-reset-request",
     "os-info-request",
+    "image-state-request",
+    "image-upload-request",
+    "image-erase-request",
     "stat-show-request",
     "settings-read-request",
     "settings-write-request",
@@ -61,6 +64,11 @@ DECODED = [
     "workload-start-request",
     "workload-stop-request",
     "workload-status-request",
+    "index-request",
+    "update-request",
+    "put-request",
+    "finish-request",
+    "activate-request",
     "image-info",
     "workload-table",
 ]
@@ -72,6 +80,8 @@ ENCODED = [
     "os-params-response",
     "os-info-response",
     "os-datetime-response",
+    "image-state-response",
+    "image-upload-response",
     "stat-show-response",
     "stat-list-response",
     "settings-read-response",
@@ -82,6 +92,11 @@ ENCODED = [
     "workloads-response",
     "workload-status-response",
     "knobs-response",
+    "slots-response",
+    "index-response",
+    "offset-response",
+    "finish-response",
+    "activate-response",
 ]
 
 

@@ -79,7 +79,6 @@ static void start(void)
 		.ksm_dir = ksm_dir,
 		.proc_dir = "/proc",
 		.reset = RESET_EXIT,
-		.watchdog_fd = -1,
 	};
 
 	check(mkdtemp(ksm_dir) != NULL, "temporary directory");
