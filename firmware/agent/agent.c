@@ -191,6 +191,7 @@ static int signals_start(struct agent *agent)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a write to a slot that is a file then fails like any other */
 	int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 
 	agent->signals = (struct loop_source){ .fd = fd, .ready = signals_ready, .ctx = agent };

@@ -188,26 +188,14 @@ static void note_progress(struct update *u)
 		u->stream.error = err;
 }
 
-/* An upload says by its end that it is all: the stock protocol has no word for it. */
-static void end_upload(struct update *u)
-{
-	if (u->progress.kind != PROGRESS_UPLOAD || u->job != JOB_NONE ||
-	    !stream_done(&u->stream))
-		return;
-	memcpy(u->image_sha, u->progress.image_sha, SHA_BYTES);
-	start_job(u, JOB_FINISH);
-}
-
 /* One piece of work; what is received comes first. */
 static void work(void *ctx)
 {
 	struct update *u = ctx;
 	enum stream_progress progress = u->receiving ? stream_work(&u->stream) : STREAM_WAITS;
 
-	if (progress == STREAM_ADVANCED) {
+	if (progress == STREAM_ADVANCED)
 		note_progress(u);
-		end_upload(u);
-	}
 	if (progress == STREAM_WAITS)
 		job_some(u);
 	if (progress != STREAM_WAITS || u->job != JOB_NONE)
@@ -291,6 +279,16 @@ int update_begin(struct update *u, const struct progress *want, uint32_t *off)
 	return 0;
 }
 
+/* An upload says by its end that it is all: the stock protocol has no word for it. */
+static void end_upload(struct update *u)
+{
+	if (u->progress.kind != PROGRESS_UPLOAD || u->job != JOB_NONE ||
+	    stream_wanted(&u->stream) != u->stream.size)
+		return;
+	memcpy(u->image_sha, u->progress.image_sha, SHA_BYTES);
+	start_job(u, JOB_FINISH);
+}
+
 int update_put(struct update *u, uint32_t off, const uint8_t *bytes, size_t len,
 	       uint32_t *wanted)
 {
@@ -300,6 +298,7 @@ int update_put(struct update *u, uint32_t off, const uint8_t *bytes, size_t len,
 		return u->stream.error;
 	stream_take(&u->stream, off, bytes, len);
 	*wanted = stream_wanted(&u->stream);
+	end_upload(u);
 	start_work(u);
 	return 0;
 }

@@ -19,6 +19,7 @@
 #define TLVS_MAX 4096 /* of one area; ours have some 200 bytes */
 
 enum tlv {
+	TLV_KEY_HASH = 0x01,
 	TLV_SHA256 = 0x10,
 	TLV_ED25519 = 0x24,
 	TLV_BOARD = 0xa0,
@@ -81,7 +82,7 @@ static int read_header(const struct slots *s, int slot, struct image *image, str
 }
 
 struct found {
-	const uint8_t *hash, *signature, *board, *build_id;
+	const uint8_t *key_hash, *hash, *signature, *board, *build_id;
 	size_t board_len, build_id_len;
 };
 
@@ -101,6 +102,8 @@ static bool keep(const uint8_t **slot, size_t *kept_len, size_t wanted, const ui
 static bool take_tlv(struct found *f, bool is_protected, uint32_t type, const uint8_t *value,
 		     size_t len)
 {
+	if (!is_protected && type == TLV_KEY_HASH)
+		return keep(&f->key_hash, NULL, 32, value, len);
 	if (!is_protected && type == TLV_SHA256)
 		return keep(&f->hash, NULL, 32, value, len);
 	if (!is_protected && type == TLV_ED25519)
@@ -175,7 +178,7 @@ static int check_maker(const struct found *f, const struct image_key *key, const
 {
 	if (!key->present)
 		return -ENOKEY;
-	if (!f->signature ||
+	if (!f->signature || !f->key_hash || memcmp(f->key_hash, key->hash, sizeof(key->hash)) ||
 	    crypto_sign_ed25519_verify_detached(f->signature, f->hash, 32, key->raw))
 		return -EKEYREJECTED;
 	if (!f->board || !board[0] || f->board_len != strlen(board) ||

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import errno
+import os
+import resource
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +238,405 @@ def test_an_update_is_sent_tried_and_confirmed(
         assert update.slots()["slots"][1]["image_sha"] == sha256(images.new)
     assert disk.state() == BootState(1, 0, 0, 1, 4)
     assert disk.slots[0].read_bytes() == slot_a
+
+
+# -- what goes wrong -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("wrong_key", errno.EKEYREJECTED),
+        ("unsigned", errno.EKEYREJECTED),
+        ("other_board", errno.EMEDIUMTYPE),
+        ("no_board", errno.EMEDIUMTYPE),
+    ],
+)
+def test_an_image_that_is_not_for_us_is_not_taken(
+    tmp_path: Path, disk: Disk, images: Images, name: str, fault: int
+) -> None:
+    image = getattr(images, name)
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        assert refused(update.send(plain_stream(image), image)) == fault
+        assert update.slots()["slots"][1]["state"] == "empty"
+        assert refused(update.activate("trial")) == errno.ENOENT
+    assert not is_startable(disk.slots[1])
+    # Nor is one that got there by another way.
+    disk.make(images.old, image)
+    with updating(tmp_path / "agent2", disk, images) as (update, _):
+        there = update.slots()["slots"][1]
+        assert (there["state"], there["fault"]) == ("bad", fault)
+        assert refused(update.activate("trial")) == fault
+    assert disk.state() == BootState()
+
+
+def test_an_image_is_not_taken_without_a_key(tmp_path: Path, disk: Disk, images: Images) -> None:
+    none = ("--key", str(tmp_path / "no-such-key"))
+    with updating(tmp_path / "agent", disk, images, *none) as (update, _):
+        assert update.slots()["key"] == b""
+        assert refused(update.send(plain_stream(images.new), images.new)) == errno.ENOKEY
+
+
+@pytest.mark.parametrize("at", [40, BLOCK + 17, 500_000, -1, -100])
+def test_a_changed_byte_is_found(tmp_path: Path, disk: Disk, images: Images, at: int) -> None:
+    """Whatever the sums of the stream say: in header, content and TLVs."""
+    image = bytearray(images.new)
+    image[at] ^= 1
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        assert refused(update.send(plain_stream(bytes(image)), bytes(image))) in (
+            errno.EBADMSG,
+            errno.EKEYREJECTED,
+        )
+        assert not is_startable(disk.slots[1])
+        # A file that is not the one that was announced is not it either.
+        assert refused(update.send(plain_stream(images.new), bytes(image))) == errno.EBADMSG
+        assert not is_startable(disk.slots[1])
+
+
+@pytest.mark.parametrize("keep", [31, BLOCK, 700_000, -200, -1])
+def test_a_truncated_image_is_not_taken(
+    tmp_path: Path, disk: Disk, images: Images, keep: int
+) -> None:
+    image = images.new[:keep]
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        if len(image) < BLOCK:
+            assert refused(update.begin(b"x", image)) == errno.EINVAL
+        else:
+            assert refused(update.send(plain_stream(image), image)) in (
+                errno.EBADMSG,
+                errno.EKEYREJECTED,
+            )
+        assert update.slots()["slots"][1]["state"] == "empty"
+
+
+def test_an_image_too_large_is_refused_before_anything_is_written(
+    tmp_path: Path, disk: Disk, images: Images
+) -> None:
+    disk.make(images.old, images.old)
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        assert refused(update.begin(b"x", bytes(SLOT_BYTES - BLOCK + 1))) == errno.EFBIG
+        assert is_startable(disk.slots[1])
+
+
+def test_what_is_being_written_cannot_be_started(
+    tmp_path: Path, disk: Disk, images: Images
+) -> None:
+    """From the first request on, until all was verified."""
+    disk.make(images.old, images.old)
+    stream = plain_stream(images.new)
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        assert update.begin(stream, images.new) == {"off": 0}
+        assert not is_startable(disk.slots[1])
+        update.send(stream, images.new, until=len(stream))
+        assert not is_startable(disk.slots[1])
+        partial = update.slots()
+        assert partial["slots"][1]["state"] == "partial"
+        assert partial["update"]["off"] == len(stream)
+        assert refused(update.activate("trial")) == errno.ENOENT
+        assert update.finish(images.new) == {"ok": True}
+        assert is_startable(disk.slots[1])
+        assert update.finish(images.new) == {"ok": True}
+
+
+@pytest.mark.parametrize("cut_after", range(0, 12))
+def test_an_update_goes_on_after_the_agent_was_killed(
+    tmp_path: Path, disk: Disk, images: Images, cut_after: int
+) -> None:
+    """At any put; what was sent of groups that had not ended is sent again, and no more."""
+    stream = b"".join(
+        group(at, images.new[at : at + 100_000]) for at in range(0, len(images.new), 100_000)
+    )
+    step = len(stream) // 11
+    slot_a, state = disk.slots[0].read_bytes(), disk.state_file.read_bytes()
+    with updating(tmp_path / "agent", disk, images) as (update, peer):
+        off = update.begin(stream, images.new)["off"]
+        for _ in range(cut_after):
+            while off < len(stream) and off % step < step - PUT_BYTES:
+                off = update.put(off, stream[off : off + PUT_BYTES])["off"]
+            off = (
+                update.put(off, stream[off : off + PUT_BYTES])["off"] if off < len(stream) else off
+            )
+        peer.process.kill()
+        peer.process.wait()
+    assert not is_startable(disk.slots[1])
+    with updating(tmp_path / "agent2", disk, images) as (update, _):
+        assert refused(update.put(off, stream[off:][:10])) == errno.ESTALE
+        assert refused(update.finish(images.new)) == errno.ESTALE
+        again = update.begin(stream, images.new)["off"]
+        assert off - again <= 2 * 100_100
+        assert update.send(stream, images.new) == {"ok": True}
+    assert disk.slots[1].read_bytes()[: len(images.new)] == images.new
+    assert disk.slots[0].read_bytes() == slot_a and disk.state_file.read_bytes() == state
+
+
+def test_another_stream_begins_anew_and_may_rely_on_what_the_index_said(
+    tmp_path: Path, disk: Disk, images: Images
+) -> None:
+    """Also on the first block, whose first sector is on the disk no more once a stream began."""
+    disk.make(images.old, images.new[: 50 * BLOCK])
+    first = plain_stream(images.new)
+    rest = group(50 * BLOCK, images.new[50 * BLOCK :])
+    with updating(tmp_path / "agent", disk, images) as (update, peer):
+        assert update.begin(first, images.new) == {"off": 0}
+        asked = block_hashes(images.new[:BLOCK])
+        answer = update.wire.write(GROUP, INDEX, first=0, hashes=asked)
+        assert answer["found"] == struct.pack("<I", 0xFFFFFFFE)
+        peer.process.kill()
+        peer.process.wait()
+    with updating(tmp_path / "agent2", disk, images) as (update, _):
+        assert update.send(rest, images.new) == {"ok": True}
+
+
+def test_puts_that_are_not_wanted_are_answered_with_what_is(
+    tmp_path: Path, disk: Disk, images: Images
+) -> None:
+    stream = plain_stream(images.new)
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        assert refused(update.put(0, b"early")) == errno.ESTALE
+        update.begin(stream, images.new)
+        assert update.put(0, stream[:1000]) == {"off": 1000}
+        assert update.put(0, stream[:1000]) == {"off": 1000}
+        assert update.put(5000, stream[5000:6000]) == {"off": 1000}
+        assert update.put(2**40, b"far") == {"off": 1000}
+        assert update.put(1000, bytes(len(stream))[:4000]) == {"off": 5000}
+
+
+def test_a_group_spoilt_on_the_way_is_asked_for_again(
+    tmp_path: Path, disk: Disk, images: Images
+) -> None:
+    stream = plain_stream(images.new)
+    bad = bytearray(stream)
+    bad[1000] ^= 0x10
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        update.send(bytes(bad), images.new, until=0)
+        off = update.begin(stream, images.new)["off"]
+        while off < 270_000:
+            off = update.put(off, bytes(bad[off : off + PUT_BYTES]))["off"]
+            if update.slots()["update"]["off"] == 0:
+                break
+        else:
+            pytest.fail("the group was taken")
+        assert update.send(stream, images.new) == {"ok": True}
+
+
+def bad_streams(old: bytes, new: bytes) -> dict[str, bytes]:
+    """Streams that are wrong, each in one way."""
+    data = new[:BLOCK]
+    good = group(0, data)
+    frame = good[24:]
+    return {
+        "outside the image": header(len(new), data, 0, 0, frame) + frame,
+        "around 2^32": header(0xFFFFF000, data, 0, 0, frame) + frame,
+        "too large": struct.pack("<6I", 0, (1 << 20) + 1, 0, 0, 0, len(frame)) + frame,
+        "empty": struct.pack("<6I", 0, 0, 0, 0, 0, len(frame)) + frame,
+        "source outside": struct.pack("<6I", 0, BLOCK, SLOT_BYTES, 1, 0, len(frame)) + frame,
+        "source too long": struct.pack("<6I", 0, BLOCK, 1, 0xFFFFFFFF, 0, len(frame)) + frame,
+        "copy from outside": copy_group(0, data, SLOT_BYTES - BLOCK),
+        "frame too long": struct.pack("<6I", 0, BLOCK, 0, 0, 0, 0xFFFFFFF0) + frame,
+        "frame beyond the end": struct.pack("<6I", 0, BLOCK, 0, 0, 0, 1000) + frame[:10],
+        "more than it says": header(0, data[:-1], 0, 0, frame) + frame,
+        "less than it says": header(0, data + b"x", 0, 0, frame) + frame,
+        "no frame": header(0, data, 0, 0, b"x" * 50) + b"x" * 50,
+        "wrong sum": good[:16] + b"\0\0\0\0" + good[20:],
+        "half a header": good + good[:7],
+    }
+
+
+@pytest.mark.parametrize("name", bad_streams(bytes(BLOCK), bytes(BLOCK)))
+def test_a_stream_that_is_wrong_is_given_up(
+    tmp_path: Path, disk: Disk, images: Images, name: str
+) -> None:
+    stream = bad_streams(images.old, images.new)[name]
+    slot_a, state = disk.slots[0].read_bytes(), disk.state_file.read_bytes()
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        for _ in range(20):
+            assert "off" in update.begin(stream, images.new)
+            off = update.slots()["update"]["off"]
+            answer = update.put(off, stream[off:])
+            if "err" in answer:
+                break
+            answer = update.finish(images.new)
+            assert refused(answer) in (errno.EAGAIN, errno.EBADMSG)
+            if refused(answer) == errno.EBADMSG:
+                break
+        assert refused(answer) == errno.EBADMSG
+        assert update.send(plain_stream(images.new), images.new) == {"ok": True}
+    assert disk.slots[0].read_bytes() == slot_a and disk.state_file.read_bytes() == state
+
+
+def test_a_slot_that_cannot_be_written_is_said_so(
+    tmp_path: Path, disk: Disk, images: Images
+) -> None:
+    """A file system's limit stands in for a sector gone bad."""
+    stream = plain_stream(images.new)
+    with updating(tmp_path / "agent", disk, images) as (update, peer):
+        assert update.begin(stream, images.new) == {"off": 0}
+        limit(peer, 500_000)
+        off, answer = 0, {}
+        while "err" not in answer and off < len(stream):
+            answer = update.put(off, stream[off : off + PUT_BYTES])
+            off = answer.get("off", off)
+        answer = answer if "err" in answer else update.finish(images.new)
+        assert refused(answer) == errno.EFBIG
+        limit(peer, -1)
+        again = update.begin(stream, images.new)["off"]
+        assert again < len(stream)
+        assert update.send(stream, images.new) == {"ok": True}
+
+
+def limit(peer: AgentPeer, size_bytes: int) -> None:
+    """How far the agent may write into a file from now on."""
+    hard = resource.prlimit(peer.process.pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(peer.process.pid, resource.RLIMIT_FSIZE, (size_bytes, hard))
+
+
+# -- trials ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tried(tmp_path: Path, images: Images) -> Disk:
+    """Slot B runs, on trial."""
+    return Disk(tmp_path).make(images.old, images.new, BootState(1, 2, 1, 0, 9))
+
+
+def test_nothing_is_updated_while_a_trial_is_unconfirmed(
+    tmp_path: Path, tried: Disk, images: Images
+) -> None:
+    slots = [path.read_bytes() for path in tried.slots]
+    for number, running in enumerate("ab"):
+        folder = tmp_path / f"agent{number}"
+        with updating(folder, tried, images, running=running) as (update, _):
+            assert refused(update.begin(b"x", images.old)) == errno.EBUSY
+            assert "err" in update.wire.write(1, 5)
+    assert [path.read_bytes() for path in tried.slots] == slots
+    assert tried.state() == BootState(1, 2, 1, 0, 9)
+
+
+def test_a_trial_is_left_by_request(tmp_path: Path, tried: Disk, images: Images) -> None:
+    with updating(tmp_path / "agent", tried, images, running="b") as (update, _):
+        assert refused(update.activate("trial")) == errno.EBUSY
+        wanted = {"first": 0, "trial": False, "tries": 0, "outcome": 4, "sequence": 10}
+        assert update.activate("revert")["state"] == wanted
+        assert update.activate("revert")["state"] == wanted
+        assert refused(update.activate("confirm")) == errno.EINVAL
+    assert tried.state() == BootState(0, 0, 0, 4, 10)
+
+
+@pytest.mark.parametrize("words", [{"mode": "later"}, {"mode": "trial", "tries": 0}, {"mode": ""}])
+def test_odd_activations_are_refused(
+    tmp_path: Path, disk: Disk, images: Images, words: dict[str, Any]
+) -> None:
+    disk.make(images.old, images.new)
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        assert refused(update.activate(**words)) == errno.EINVAL
+        assert refused(update.activate("revert")) == errno.EINVAL
+    assert disk.state() == BootState()
+
+
+def test_only_an_image_that_works_is_confirmed(tmp_path: Path, tried: Disk, images: Images) -> None:
+    """The engine's thread is looked for in a proc of the test's own."""
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    options = ("--proc-dir", str(proc))
+    with updating(tmp_path / "agent", tried, images, *options, running="b", engine="ksmhost") as (
+        update,
+        peer,
+    ):
+        assert refused(update.activate("confirm")) == errno.ENOTRECOVERABLE
+        assert "thread is missing" in peer.error_text()
+    assert tried.state() == BootState(1, 2, 1, 0, 9)
+    (proc / "35").mkdir()
+    (proc / "35/stat").write_text("35 (ksmd) S 2 0 0 0 -1 2129984 0 0 0 0 0 7 0 0 25 5 1 0 40 0\n")
+    with updating(tmp_path / "agent2", tried, images, *options, running="b", engine="ksmhost") as (
+        update,
+        _,
+    ):
+        assert update.activate("confirm")["state"]["outcome"] == 1
+
+
+def test_both_copies_of_the_state_may_be_broken(tmp_path: Path, disk: Disk, images: Images) -> None:
+    disk.make(images.old, images.new).state_file.write_bytes(bytes(6 << 20))
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        assert update.slots()["state"]["sequence"] == 0
+        assert update.activate("trial")["state"]["first"] == 1
+    assert disk.state() == BootState(1, 3, 1, 0, 1)
+
+
+def test_each_change_of_state_is_one_sector_of_the_older_copy(
+    tmp_path: Path, disk: Disk, images: Images
+) -> None:
+    disk.make(images.old, images.new)
+    before = disk.state_file.read_bytes()
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        update.activate("trial")
+        after = disk.state_file.read_bytes()
+        assert changed(before, after) == [5 << 20]
+        update.activate("revert")
+        assert changed(after, disk.state_file.read_bytes()) == [1 << 20]
+
+
+def changed(before: bytes, after: bytes) -> list[int]:
+    """Offsets of the sectors that differ."""
+    return [
+        at for at in range(0, len(before), 512) if before[at : at + 512] != after[at : at + 512]
+    ]
+
+
+def test_the_watchdog_is_put_off_until_the_image_is_confirmed(
+    tmp_path: Path, tried: Disk, images: Images
+) -> None:
+    with watchdog(tmp_path) as (read, options, fds):
+        setup = AgentSetup(
+            image={"board": "qemu-virt", "engine": "none", "image": "", "variant": ""},
+            options=[*tried.options(images.key, "b"), "--trial", "60", *options],
+            pass_fds=fds,
+        )
+        with running_agent(tmp_path / "agent", setup) as peer, Wire(peer.port) as wire:
+            update = Updater(wire)
+            assert (update.slots()["on_trial"], update.slots()["watchdog"]) == (True, True)
+            wait_until(lambda: read() != b"")
+            assert "err" not in update.activate("confirm")
+            wait_until(lambda: b"V" in read())
+            assert not update.slots()["watchdog"]
+
+
+def test_the_watchdog_is_not_put_off_for_ever(tmp_path: Path, tried: Disk, images: Images) -> None:
+    with watchdog(tmp_path) as (read, options, fds):
+        setup = AgentSetup(
+            options=[*tried.options(images.key, "b"), "--trial", "0", *options], pass_fds=fds
+        )
+        with running_agent(tmp_path / "agent", setup) as peer:
+            wait_until(lambda: "nobody confirmed" in peer.error_text())
+            assert read() == b""
+
+
+def test_an_agent_started_again_after_confirming_stops_the_watchdog(
+    tmp_path: Path, tried: Disk, images: Images
+) -> None:
+    tried.set_state(BootState(1, 0, 0, 1, 10))
+    with watchdog(tmp_path) as (read, options, fds):
+        setup = AgentSetup(
+            options=[*tried.options(images.key, "b"), "--trial", "60", *options], pass_fds=fds
+        )
+        with running_agent(tmp_path / "agent", setup):
+            wait_until(lambda: b"V" in read())
+
+
+@contextmanager
+def watchdog(folder: Path) -> Iterator[tuple[Callable[[], bytes], list[str], list[int]]]:
+    """A pipe in its place: what was written to it so far, the agent's options for it, its fds."""
+    (folder / "agent").mkdir()
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    seen = bytearray()
+
+    def read() -> bytes:
+        with suppress(BlockingIOError):
+            seen.extend(os.read(read_end, 100))
+        return bytes(seen)
+
+    try:
+        yield read, ["--watchdog", str(write_end)], [write_end]
+    finally:
+        os.close(read_end)
+        os.close(write_end)
