@@ -118,6 +118,7 @@ static void finish_some(struct update *u)
 	if (is_final(result) && u->slots.holding)
 		progress_erase(&u->slots, &u->progress);
 	u->receiving = false;
+	u->fault = result;
 	end_job(u, result);
 }
 
@@ -275,6 +276,7 @@ int update_begin(struct update *u, const struct progress *want, uint32_t *off)
 		stream_open(&u->stream, &u->slots, want->kind == PROGRESS_UPLOAD, u->progress.off,
 			    want->size, want->image_size);
 	u->receiving = true;
+	u->fault = 0;
 	*off = stream_wanted(&u->stream);
 	return 0;
 }
@@ -321,6 +323,8 @@ int update_finish(struct update *u, const uint8_t *image_sha)
 		return -EINVAL;
 	if (!u->receiving && u->slots.holding)
 		return -ESTALE;
+	if (!u->receiving && u->fault && same_sha(u->image_sha, image_sha))
+		return u->fault;
 	memcpy(u->image_sha, image_sha, SHA_BYTES);
 	return start_job(u, JOB_FINISH);
 }

@@ -44,6 +44,7 @@ struct update {
 	bool verifying; /* the job has come as far as that */
 	struct verify verify;
 	uint8_t image_sha[SHA_BYTES]; /* FINISH: what the file must have; zeros: anything */
+	int fault;                    /* FINISH: of the last one, for a client that asks again */
 	uint8_t tries;                /* TRY */
 	struct block_index index;
 	bool indexed; /* index was set up */

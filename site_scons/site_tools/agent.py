@@ -150,6 +150,7 @@ LIBRARIES = (
             "DYNAMIC_BMI2=0",
             "HUF_FORCE_DECOMPRESS_X1",
             "ZSTD_DISABLE_ASM=1",
+            "ZSTD_FORCE_DECOMPRESS_SEQUENCES_SHORT",
             "ZSTD_LEGACY_SUPPORT=0",
             "ZSTD_NO_TRACE",
             "ZSTD_STRIP_ERROR_STRINGS",

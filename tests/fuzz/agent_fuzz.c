@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzer of what the agent does with bytes it did not make: frames, messages, tables, log records.
+ * Fuzzer of what the agent does with bytes it did not make: frames, messages, tables, log records,
+ * streams of updates, and what lies in slots and boot state. Whatever comes, the running slot and the
+ * boot state stay as they are, and no slot becomes one that can be started.
  *
  * LLVMFuzzerTestOneInput is what libFuzzer wants. Without libFuzzer (the default: gcc has none) the
  * driver below mutates valid messages for a set time: agent-fuzz SECONDS [SEED]. A finding is a
@@ -11,13 +13,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent.h"
+#include "bytes.h"
 #include "clock.h"
 #include "codec_decode.h"
+#include "crc32.h"
 #include "pick.h"
 #include "text.h"
 
@@ -48,6 +53,156 @@ static void write_file(const char *name, const char *text, mode_t mode)
 	close(fd);
 }
 
+/* ---- slots and boot state, in memory ---- */
+
+#define SLOT_FILE_BYTES 65536
+#define DISK_FILE_BYTES (6 << 20)
+#define STATE_AT (1 << 20)
+#define TAIL_AT (SLOT_FILE_BYTES - BLOCK_BYTES)
+
+static uint8_t *slot[2], *disk;
+static uint8_t slot_before[SLOT_FILE_BYTES], state_before[SECTOR_BYTES];
+static struct agent_options options = { .tty = "",
+					.ksm_dir = ksm_dir,
+					.proc_dir = "/proc",
+					.reset = RESET_EXIT,
+					.trial.watchdog_fd = -1 };
+
+static uint8_t *make_file(char *path, size_t path_size, size_t size)
+{
+	int fd = memfd_create("agent-fuzz", 0);
+
+	check(fd >= 0 && ftruncate(fd, (off_t)size) == 0, "a file in memory");
+	snprintf(path, path_size, "/proc/self/fd/%d", fd);
+	void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	check(map != MAP_FAILED, "a file in memory");
+	return map;
+}
+
+/* The running slot holds something like an image, so that all of the reading code is reached. */
+static void make_slots(void)
+{
+	static const struct boot_state state = { .sequence = 7 };
+	static char paths[4][32];
+
+	for (int i = 0; i < 2; i++)
+		slot[i] = make_file(paths[i], sizeof(paths[i]), SLOT_FILE_BYTES);
+	disk = make_file(paths[2], sizeof(paths[2]), DISK_FILE_BYTES);
+	uint8_t *key = make_file(paths[3], sizeof(paths[3]), 32);
+
+	key[0] = 9;
+	for (size_t i = 0; i < SLOT_FILE_BYTES; i++)
+		slot[0][i] = (uint8_t)(i * i >> 8);
+	memcpy(slot_before, slot[0], sizeof(slot_before));
+	bootstate_encode(&state, state_before);
+	options.slots.slot[0] = paths[0];
+	options.slots.slot[1] = paths[1];
+	options.slots.state = paths[2];
+	options.key = paths[3];
+}
+
+static bool can_be_started(const uint8_t *bytes)
+{
+	return get_le32(bytes) == 0x96f3b83d;
+}
+
+static void finish_update_work(void)
+{
+	while (agent.update.work.due_ms) {
+		agent.update.work.due_ms = 0;
+		agent.update.work.fire(agent.update.work.ctx);
+	}
+}
+
+/* Begin each run with the same slots: what an input does must not depend on those before. */
+static void reset_slots(void)
+{
+	slots_close(&agent.update.slots);
+	agent.update.receiving = agent.update.indexed = false;
+	agent.update.job = JOB_NONE;
+	agent.update.work.due_ms = 0;
+	memset(agent.update.checks, 0, sizeof(agent.update.checks));
+	memset(slot[1], 0, SLOT_FILE_BYTES);
+	memcpy(disk + STATE_AT, state_before, SECTOR_BYTES);
+}
+
+static void check_slots(bool was_startable)
+{
+	check(memcmp(slot[0], slot_before, sizeof(slot_before)) == 0, "the running slot is as it was");
+	check(memcmp(disk + STATE_AT, state_before, SECTOR_BYTES) == 0, "so is the boot state");
+	check(was_startable || !can_be_started(slot[1]), "nothing can be started that was not signed");
+}
+
+/* A stream as it would come by put; sums of plain copies are mended, so that some are written. */
+static void feed_stream(const uint8_t *data, size_t len)
+{
+	static uint8_t stream[INPUT_MAX];
+	struct progress want = { .kind = data[0] % 8 ? PROGRESS_STREAM : PROGRESS_UPLOAD,
+				 .size = (uint32_t)len,
+				 .image_size = data[0] % 8 ? TAIL_AT : (uint32_t)len,
+				 .sha = { 1 } };
+	uint32_t off;
+
+	memcpy(stream, data, len);
+	if (len >= GROUP_HEADER_BYTES) {
+		uint64_t size = get_le32(stream + 4), from = get_le32(stream + 8);
+
+		if (get_le32(stream + 20) == 0 && from + size <= SLOT_FILE_BYTES)
+			put_le32(stream + 16, crc32(slot[0] + from, size));
+	}
+	if (update_begin(&agent.update, &want, &off))
+		return;
+	for (int tries = 0; tries < 8 && off < len; tries++) {
+		if (update_put(&agent.update, off, stream + off, len - off, &off))
+			break;
+		finish_update_work();
+		off = stream_wanted(&agent.update.stream);
+	}
+	update_finish(&agent.update, want.image_sha);
+	finish_update_work();
+	check(!agent.update.slots.holding || agent.update.receiving, "a finished update is over");
+}
+
+/* What a message finds that comes in the middle of an update. */
+static void begin_update(bool stream)
+{
+	struct progress want = { .kind = stream ? PROGRESS_STREAM : PROGRESS_UPLOAD,
+				 .size = stream ? 2 * GROUP_HEADER_BYTES : TAIL_AT,
+				 .image_size = TAIL_AT,
+				 .sha = { 1 } };
+	uint32_t off;
+
+	check(update_begin(&agent.update, &want, &off) == 0, "an update begins");
+}
+
+/* A target slot with this at its start, in its record, and in the boot state. */
+static void feed_disk(const uint8_t *data, size_t len)
+{
+	struct slot_report report;
+	struct verify verify;
+	uint8_t *record = slot[1] + TAIL_AT;
+
+	memcpy(slot[1], data, len);
+	memcpy(record, data + len / 2, len - len / 2 < SECTOR_BYTES ? len - len / 2 : SECTOR_BYTES);
+	memcpy(record, "KSMU\1\0\0\0", 8);
+	put_le32(record + 508, crc32(record, 508));
+	if (update_open(&agent.update))
+		return;
+	for (int i = 0; i < 2; i++)
+		update_report(&agent.update, i, &report);
+	/* The content is read only after the signature, which nothing here has. */
+	memset(&verify, 0, sizeof(verify));
+	verify.slots = &agent.update.slots;
+	verify.slot = 1;
+	verify.image = report.image;
+	for (int n = 0; n < 100 && verify.image.size && verify_step(&verify) == 1; n++)
+		;
+	update_try(&agent.update, 1);
+	finish_update_work();
+	check(memcmp(disk + STATE_AT, state_before, SECTOR_BYTES) == 0, "no image is tried unsigned");
+}
+
 static void add_workload(const char *name, bool synthetic)
 {
 	struct workload *w = &agent.workloads.table[agent.workloads.count++];
@@ -74,19 +229,13 @@ static void remove_temporary(void)
 
 static void start(void)
 {
-	static const struct agent_options options = {
-		.tty = "",
-		.ksm_dir = ksm_dir,
-		.proc_dir = "/proc",
-		.reset = RESET_EXIT,
-	};
-
 	check(mkdtemp(ksm_dir) != NULL, "temporary directory");
 	atexit(remove_temporary);
 	write_file("run", "0\n", 0644);
 	write_file("pages_to_scan", "100\n", 0644);
 	write_file("pages_shared", "17\n", 0444);
 	write_file("general_profit", "-9223372036854775808\n", 0444);
+	make_slots();
 	check(agent_prepare(&agent, &options) == 0, "agent_prepare");
 	add_workload("one", true);
 	add_workload("two", false);
@@ -211,15 +360,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size == 0 || size > INPUT_MAX)
 		return 0;
 	frame_decoder_idle(&agent.serial.decoder);
+	reset_slots();
 	agent.sampler.session = 1; /* a ring that has wrapped, with numbers of all sizes */
 	agent.sampler.next = SAMPLER_CELLS / 8;
-	if (data[0] % 4 == 0)
+	if (data[0] % 8 == 0)
 		feed(data + 1, size - 1);
-	else if (data[0] % 4 == 1)
+	else if (data[0] % 8 == 1)
 		parse_files(data + 1, size - 1);
-	else
+	else if (data[0] % 8 == 5 && size > 1)
+		feed_stream(data + 1, size - 1);
+	else if (data[0] % 8 == 6 && size > 1)
+		feed_disk(data + 1, size - 1);
+	else if (data[0] % 8 > 2)
+		begin_update(data[0] % 8 == 3);
+	if (data[0] % 8 > 1 && data[0] % 8 != 5 && data[0] % 8 != 6)
 		feed_message(data + 1, size - 1);
 	finish_knob_write();
+	finish_update_work();
+	drain();
+	check_slots(data[0] % 8 == 6);
 	return 0;
 }
 
@@ -231,6 +390,9 @@ struct seed {
 };
 
 #define SEED(text) { text, sizeof(text) - 1 } /* they hold NULs */
+
+#define SHA32 "0123456789abcdef0123456789abcdef"
+#define GROUP24 "\0\x10\0\0\0\x10\0\0\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0" /* a copy */
 
 /* What LLVMFuzzerTestOneInput takes: a kind, and of most the header and body of a request. */
 static const struct seed seeds[] = {
@@ -253,6 +415,28 @@ static const struct seed seeds[] = {
 	SEED("\2\x0a\0\0\x0a\0\x40\7\5\xa1\x64name\x63one"),
 	SEED("\2\x08\0\0\x0a\0\x40\7\6\xa1\x64name\x63two"),
 	SEED("\2\x08\0\0\1\0\x40\7\7\xa0"),
+	SEED("\2\x08\0\0\1\0\x40\7\x10\xa0"), /* slots */
+	SEED("\2\x0a\0\0\x1b\0\x40\7\x11\xa2\x65""first\x00\x66hashes\x50""0123456789abcdef"),
+	SEED("\2\x0a\0\0\x80\0\x40\7\x12\xa4\x6astream_sha\x58\x20" SHA32
+	     "\x6bstream_size\x19\x40\x00\x69image_sha\x58\x20" SHA32
+	     "\x6aimage_size\x19\x80\x00"),
+	SEED("\2\x0a\0\0\x22\0\x40\7\x13\xa2\x63off\x00\x64""data\x58\x18" GROUP24),
+	SEED("\3\x0a\0\0\x3a\0\x40\7\x13\xa2\x63off\x00\x64""data\x58\x30" GROUP24 GROUP24),
+	SEED("\4\x0a\0\0\x18\0\1\7\1\xa3\x63off\x10\x63len\x19\xf0\x00\x64""data\x44""1234"),
+	SEED("\3\x0a\0\0\x2d\0\x40\7\x14\xa1\x69image_sha\x58\x20" SHA32),
+	SEED("\2\x0a\0\0\x14\0\x40\7\x15\xa2\x64mode\x65trial\x65tries\x03"),
+	SEED("\2\x0a\0\0\x0e\0\x40\7\x15\xa1\x64mode\x67""confirm"),
+	SEED("\2\x0a\0\0\x0d\0\x40\7\x15\xa1\x64mode\x66revert"),
+	SEED("\2\x08\0\0\1\0\1\7\0\xa0"),
+	SEED("\2\x0a\0\0\x27\0\1\7\0\xa1\x64hash\x58\x20" SHA32),
+	SEED("\2\x0a\0\0\x18\0\1\7\1\xa3\x63off\x00\x63len\x19\x10\x00\x64""data\x44""1234"),
+	SEED("\2\x0a\0\0\1\0\1\7\5\xa0"),
+	SEED("\5" GROUP24 GROUP24),
+	SEED("\5" "\0\0\0\0\x05\0\0\0\0\0\0\0\x10\0\0\0\x86\xa6\x10\x36\x0e\0\0\0"
+	     "\x28\xb5\x2f\xfd\x20\x05\x29\0\0hello"),
+	SEED("\6" "\x3d\xb8\xf3\x96\0\0\0\0\x20\0\x0c\0\x20\0\0\0\0\0\0\0\1\2\3\0\5\0\0\0"
+	     "\0\0\0\0" SHA32 "\x08\x69\x0c\0\xa0\0\4\0virt" "\x07\x69\x70\0"
+	     "\x10\0\x20\0" SHA32 "\x24\0\x40\0" SHA32 SHA32),
 	SEED("\0\x06\x09" "AAoICAABAAAHBqDh\n\x04\x14" "AAAA\nls -l\r\n\x06\x09"),
 	SEED("\1" "6,1234,5678901,-;usb 1-1: new device\n SUBSYSTEM=usb\n"),
 	SEED("\1\x81\xa6\x64name\x61n\x65""about\x61""a\x64kind\x67program\x69processes\x01\x64seed\x01"),

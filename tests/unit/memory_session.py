@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from ksmhost.link import (
     BoardRebooted,
+    BootState,
     ConsoleText,
     Identity,
     LineLostError,
@@ -26,6 +27,7 @@ from ksmhost.link import (
     SampleBatch,
     SampleRow,
     SamplingState,
+    Slots,
     StaleSessionError,
     StateChanged,
     WorkloadInfo,
@@ -224,6 +226,26 @@ class MemorySession:
         raise NotImplementedError
 
     async def workload_status(self, name: str) -> WorkloadStatus:
+        raise NotImplementedError
+
+    async def slots(self) -> Slots:
+        raise NotImplementedError
+
+    async def update_index(self, first: int, hashes: bytes) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    async def update_begin(
+        self, stream_sha: bytes, stream_size: int, image_sha: bytes, image_size: int
+    ) -> int:
+        raise NotImplementedError
+
+    async def update_put(self, off: int, data: bytes) -> int:
+        raise NotImplementedError
+
+    async def update_finish(self, image_sha: bytes) -> None:
+        raise NotImplementedError
+
+    async def activate(self, mode: str, tries: int | None = None) -> BootState:
         raise NotImplementedError
 
     async def reset(self) -> None:

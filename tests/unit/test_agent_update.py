@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from agent_peer import AgentPeer, AgentSetup, running_agent, wait_until
 from agent_wire import Wire
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from update_images import (
     BLOCK,
     SLOT_BYTES,
@@ -640,3 +642,50 @@ def watchdog(folder: Path) -> Iterator[tuple[Callable[[], bytes], list[str], lis
     finally:
         os.close(read_end)
         os.close(write_end)
+
+
+# -- anything at all -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def one_updater(
+    tmp_path_factory: pytest.TempPathFactory, images: Images
+) -> Iterator[tuple[Updater, Disk]]:
+    folder = tmp_path_factory.mktemp("anything")
+    disk = Disk(folder).make(images.old, images.new)
+    with updating(folder / "agent", disk, images) as (update, _):
+        yield update, disk
+
+
+NUMBERS = st.one_of(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0, 1, BLOCK, SLOT_BYTES - BLOCK, SLOT_BYTES, 1 << 20, 2**32 - 1]),
+)
+HEADERS = st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.integers(0, 200)).map(
+    lambda numbers: struct.pack("<6I", *numbers)
+)
+RIGHT = st.tuples(st.integers(0, 200), st.binary(min_size=1, max_size=300)).map(
+    lambda placed: group(placed[0] * 1000, placed[1])
+)
+STREAMS = st.lists(st.one_of(st.binary(max_size=100), HEADERS, RIGHT), min_size=1, max_size=6)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(pieces=STREAMS, cut=st.integers(1, 400))
+def test_any_stream_leaves_the_rest_of_the_disk_as_it_is(
+    one_updater: tuple[Updater, Disk], images: Images, pieces: list[bytes], cut: int
+) -> None:
+    update, disk = one_updater
+    stream = b"".join(pieces) or b"\0"
+    rest = disk.slots[0].read_bytes(), disk.state_file.read_bytes()
+    off = update.begin(stream, images.new)["off"]
+    for _ in range(30):
+        answer = update.put(off, stream[off : off + cut])
+        off = answer.get("off", len(stream))
+        if "err" in answer or off == len(stream):
+            break
+    assert refused(update.finish(images.new)) in (errno.EAGAIN, errno.EBADMSG, errno.ENOENT)
+    assert not is_startable(disk.slots[1])
+    assert (disk.slots[0].read_bytes(), disk.state_file.read_bytes()) == rest

@@ -30,6 +30,12 @@ class Command(IntEnum):
     WORKLOAD_STOP = 5
     WORKLOAD_STATUS = 6
     KNOBS = 7
+    SLOTS = 16
+    INDEX = 17
+    UPDATE = 18
+    PUT = 19
+    FINISH = 20
+    ACTIVATE = 21
 
 
 class _Read(smpmsg.ReadRequest):
@@ -197,3 +203,133 @@ class KnobsAnswer(_Answer):
 
     _COMMAND_ID = Command.KNOBS
     knobs: dict[str, str]
+
+
+class SlotsRead(_Read):
+    """What do the slots hold, and which is booted?"""
+
+    _COMMAND_ID = Command.SLOTS
+
+
+class BootStateInfo(BaseModel):
+    """The state record agent and boot loader share."""
+
+    model_config = _LENIENT
+    first: int
+    trial: bool
+    tries: int
+    outcome: int
+    sequence: int
+
+
+class SlotEntry(BaseModel):
+    """One slot; what is not known is 0 or empty."""
+
+    model_config = _LENIENT
+    state: str
+    checked: bool
+    fault: int
+    size: int
+    hash: bytes
+    image_sha: bytes
+    version: str
+    build_id: str
+    board: str
+
+
+class UpdateEntry(BaseModel):
+    """What is being received, or was when it was cut."""
+
+    model_config = _LENIENT
+    stream_sha: bytes
+    stream_size: int
+    off: int
+    image_sha: bytes
+    image_size: int
+
+
+class SlotsAnswer(_Answer):
+    """Slots and boot state."""
+
+    _COMMAND_ID = Command.SLOTS
+    running: int | None = None
+    target: int
+    state: BootStateInfo
+    slots: tuple[SlotEntry, SlotEntry]
+    slot_bytes: int
+    block_bytes: int
+    key: bytes
+    on_trial: bool
+    watchdog: bool
+    baud_max: int
+    board: str
+    update: UpdateEntry | None = None
+
+
+class IndexWrite(_Write):
+    """Where are these blocks? Eight bytes of hash each."""
+
+    _COMMAND_ID = Command.INDEX
+    first: int
+    hashes: bytes
+
+
+class IndexAnswer(_Answer):
+    """Four bytes a block, little-endian."""
+
+    _COMMAND_ID = Command.INDEX
+    found: bytes
+
+
+class UpdateWrite(_Write):
+    """Begin an update, or go on with it."""
+
+    _COMMAND_ID = Command.UPDATE
+    stream_sha: bytes
+    stream_size: int
+    image_sha: bytes
+    image_size: int
+
+
+class PutWrite(_Write):
+    """A piece of the stream."""
+
+    _COMMAND_ID = Command.PUT
+    off: int
+    data: bytes
+
+
+class OffsetAnswer(_Answer):
+    """The offset to go on with."""
+
+    _COMMAND_ID = Command.PUT
+    off: int
+
+
+class FinishWrite(_Write):
+    """All was sent: verify it."""
+
+    _COMMAND_ID = Command.FINISH
+    image_sha: bytes
+
+
+class FinishAnswer(_Answer):
+    """It is whole and signed."""
+
+    _COMMAND_ID = Command.FINISH
+    ok: bool
+
+
+class ActivateWrite(_Write):
+    """Try, confirm or leave an image."""
+
+    _COMMAND_ID = Command.ACTIVATE
+    mode: str
+    tries: int | None = None
+
+
+class ActivateAnswer(_Answer):
+    """The boot state as it is now."""
+
+    _COMMAND_ID = Command.ACTIVATE
+    state: BootStateInfo

@@ -47,7 +47,7 @@ async def start_session(channel: Channel, where: Where, timing: Timing) -> Board
         shell = ShellSession(channel, timing, user=where.user, password=where.password)
         await shell.log_in()
         return shell
-    session = SmpSession(channel)
+    session = SmpSession(channel, timing)
     board = (await session.identity()).board
     if where.board and board and board != where.board and not where.emulate:
         raise KsmhostError(

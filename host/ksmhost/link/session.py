@@ -108,6 +108,9 @@ class Timing:
     """The same once a kernel has started, which usually ends with the agent's first words."""
     quiet_s: float = 0.3
     """Text that stops for this long is complete (a prompt, the end of a panic)."""
+    verify_s: float = 300.0
+    """How long the board may take to read a slot through: half a minute for 40 MiB from an
+    emulated SD card."""
     command_s: float = 10.0
     """How long one command of an agentless session may take, and what is typed to be taken."""
     spawn_s: float = 15.0
@@ -267,6 +270,81 @@ class WorkloadStatus:
     profit_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class BootState:
+    """What agent and boot loader agree on (docs/IMAGE.md)."""
+
+    first: int
+    """The slot to boot: 0 A, 1 B."""
+    trial: bool
+    """It is on trial."""
+    tries: int
+    """Boots the trial still has."""
+    outcome: int
+    """Of the last trial: 0 none, 1 confirmed, 2 out of tries, 3 unreadable, 4 left by request."""
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotInfo:
+    """What a slot holds. Unknown numbers are 0, unknown texts and hashes empty."""
+
+    state: str
+    """"empty", "partial", "bad" or "whole"."""
+    checked: bool
+    """Its content was read through since the agent started, and is what was signed."""
+    fault: int
+    """What is wrong with a bad one, as errno: EBADMSG, ENOKEY, EKEYREJECTED, EMEDIUMTYPE."""
+    size: int
+    hash: bytes
+    """The image's hash TLV: there as soon as there is an image."""
+    image_sha: bytes
+    """Of the image's file: known once it was received or read through."""
+    version: str
+    build_id: str
+    board: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateInfo:
+    """An update the board has begun to receive; `off` is where to go on."""
+
+    stream_sha: bytes
+    stream_size: int
+    off: int
+    image_sha: bytes
+    image_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """The board's two slots, and what it knows of updates."""
+
+    running: int | None
+    """0 A, 1 B; None on a rescue kernel."""
+    target: int
+    """The slot updates are written to."""
+    state: BootState
+    slots: tuple[SlotInfo, SlotInfo]
+    slot_bytes: int
+    """The largest image a slot takes."""
+    block_bytes: int
+    key: bytes
+    """The start of the hash of the key that images must be signed with; empty: it has none."""
+    on_trial: bool
+    watchdog: bool
+    """This trial ends by itself if nobody confirms."""
+    baud_max: int
+    board: str
+    update: UpdateInfo | None
+
+
+IN_TARGET = 0xFFFFFFFE
+"""`update_index`: the target holds the block at this very place."""
+NOWHERE = 0xFFFFFFFF
+"""`update_index`: neither slot holds it."""
+
+
 class StaleSessionError(RefusedError):
     """The sampling session asked for is no more: somebody restarted it, or the board did."""
 
@@ -358,6 +436,43 @@ class BoardSession(Protocol):
 
     async def workload_status(self, name: str) -> WorkloadStatus:
         """How a workload does."""
+        ...
+
+    async def slots(self) -> Slots:
+        """The slots and the boot state. `RefusedError` (ENODEV) where there are none."""
+        ...
+
+    async def update_index(self, first: int, hashes: bytes) -> tuple[int, ...]:
+        """Where blocks `first` and so on of a new image are: one number for each 8 bytes of hash.
+
+        A block of the running slot, `IN_TARGET` or `NOWHERE`.
+        """
+        ...
+
+    async def update_begin(
+        self, stream_sha: bytes, stream_size: int, image_sha: bytes, image_size: int
+    ) -> int:
+        """Begin an update, or go on with one that was cut. Returns the offset to send first."""
+        ...
+
+    async def update_put(self, off: int, data: bytes) -> int:
+        """Send a piece of the stream. Returns the offset wanted next: go back to it if need be.
+
+        `RefusedError`: ESTALE when the agent was restarted meanwhile (begin again), EBADMSG when
+        the stream is wrong.
+        """
+        ...
+
+    async def update_finish(self, image_sha: bytes) -> None:
+        """Have the board verify what was sent, which takes its time (`Timing.verify_s`).
+
+        `RefusedError`: EAGAIN when something is missing (begin again), EBADMSG, ENOKEY,
+        EKEYREJECTED (signature) or EMEDIUMTYPE (another board) when the image is not taken.
+        """
+        ...
+
+    async def activate(self, mode: str, tries: int | None = None) -> BootState:
+        """ "trial": boot the target next; "confirm" the running image; "revert": leave a trial."""
         ...
 
     async def reset(self) -> None:

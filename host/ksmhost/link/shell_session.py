@@ -25,6 +25,7 @@ from ksmhost.link.channel import Channel, ChannelSession
 from ksmhost.link.console_watch import Prompt, find_prompt
 from ksmhost.link.session import (
     BoardGoneError,
+    BootState,
     ConsoleText,
     Identity,
     LineLostError,
@@ -34,6 +35,7 @@ from ksmhost.link.session import (
     SampleBatch,
     SampleRow,
     SamplingState,
+    Slots,
     StaleSessionError,
     Timing,
     WorkloadInfo,
@@ -378,6 +380,32 @@ class ShellSession(ChannelSession):
         """Refused: there is no agent."""
         raise _no_workloads()
 
+    async def slots(self) -> Slots:
+        """Refused: there is no agent."""
+        raise _no_updates()
+
+    async def update_index(self, first: int, hashes: bytes) -> tuple[int, ...]:
+        """Refused: there is no agent."""
+        raise _no_updates()
+
+    async def update_begin(
+        self, stream_sha: bytes, stream_size: int, image_sha: bytes, image_size: int
+    ) -> int:
+        """Refused: there is no agent."""
+        raise _no_updates()
+
+    async def update_put(self, off: int, data: bytes) -> int:
+        """Refused: there is no agent."""
+        raise _no_updates()
+
+    async def update_finish(self, image_sha: bytes) -> None:
+        """Refused: there is no agent."""
+        raise _no_updates()
+
+    async def activate(self, mode: str, tries: int | None = None) -> BootState:
+        """Refused: there is no agent."""
+        raise _no_updates()
+
     async def reset(self) -> None:
         """Type `reboot`."""
         async with self._typing:
@@ -492,6 +520,14 @@ def _no_workloads() -> RefusedError:
         "Workloads need the agent, and this session has none.",
         errno=errno.EOPNOTSUPP,
         todo="Use an image of this project, or install its agent.",
+    )
+
+
+def _no_updates() -> RefusedError:
+    return RefusedError(
+        "Updates need the agent, and this session has none.",
+        errno=errno.EOPNOTSUPP,
+        todo="Write the board's SD card, or start an image of this project.",
     )
 
 

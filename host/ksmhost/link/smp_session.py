@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import fields
 from itertools import accumulate
@@ -33,9 +35,10 @@ from smp.statistics_management import (
 )
 
 from ksmhost.link import messages as msg
-from ksmhost.link.channel import ChannelSession
+from ksmhost.link.channel import Channel, ChannelSession
 from ksmhost.link.framing import HEADER_BYTES
 from ksmhost.link.session import (
+    BootState,
     ConsoleText,
     Identity,
     NoAnswerError,
@@ -43,13 +46,26 @@ from ksmhost.link.session import (
     SampleBatch,
     SampleRow,
     SamplingState,
+    SlotInfo,
+    Slots,
     StaleSessionError,
+    Timing,
+    UpdateInfo,
     WorkloadInfo,
     WorkloadStatus,
 )
 
 Answer = TypeVar("Answer", bound=Response)
-Value = TypeVar("Value", Identity, SamplingState, WorkloadInfo, WorkloadStatus)
+Value = TypeVar(
+    "Value",
+    BootState,
+    Identity,
+    SamplingState,
+    SlotInfo,
+    UpdateInfo,
+    WorkloadInfo,
+    WorkloadStatus,
+)
 
 _V1_ERRNO = {
     MGMT_ERR.ENOMEM: errno.ENOMEM,
@@ -68,6 +84,13 @@ _GROUP_ERRNO = {
     (GroupId.SETTINGS_MANAGEMENT, SETTINGS_MGMT_ERR.ROOT_KEY_NOT_FOUND): errno.ENOENT,
 }
 """The codes of stock groups that have an errno; our own group's codes are errnos."""
+
+
+_ACTIVATING = {
+    "trial": "try the image",
+    "confirm": "confirm the image",
+    "revert": "leave the image",
+}
 
 
 def refusal(body: dict[str, Any]) -> tuple[int, str] | None:
@@ -108,6 +131,10 @@ class SmpSession(ChannelSession):
     """`ksmhost.link.session.BoardSession` over an agent."""
 
     agentless = False
+
+    def __init__(self, channel: Channel, timing: Timing) -> None:
+        super().__init__(channel)
+        self._timing = timing
 
     async def identity(self) -> Identity:
         """Ask who is there."""
@@ -191,6 +218,58 @@ class SmpSession(ChannelSession):
         got = await self._ask(ask, msg.WorkloadStatusAnswer, f"tell about the workload '{name}'")
         return _copied(WorkloadStatus, got)
 
+    async def slots(self) -> Slots:
+        """The slots and the boot state."""
+        got = await self._ask(msg.SlotsRead(), msg.SlotsAnswer, "tell about its slots")
+        return Slots(
+            running=got.running,
+            target=got.target,
+            state=_copied(BootState, got.state),
+            slots=(_copied(SlotInfo, got.slots[0]), _copied(SlotInfo, got.slots[1])),
+            slot_bytes=got.slot_bytes,
+            block_bytes=got.block_bytes,
+            key=got.key,
+            on_trial=got.on_trial,
+            watchdog=got.watchdog,
+            baud_max=got.baud_max,
+            board=got.board,
+            update=_copied(UpdateInfo, got.update) if got.update else None,
+        )
+
+    async def update_index(self, first: int, hashes: bytes) -> tuple[int, ...]:
+        """Where blocks are."""
+        ask = msg.IndexWrite(first=first, hashes=hashes)
+        got = await self._patiently(ask, msg.IndexAnswer, "compare blocks")
+        return struct.unpack(f"<{len(got.found) // 4}I", got.found)
+
+    async def update_begin(
+        self, stream_sha: bytes, stream_size: int, image_sha: bytes, image_size: int
+    ) -> int:
+        """Begin an update, or go on with it."""
+        ask = msg.UpdateWrite(
+            stream_sha=stream_sha,
+            stream_size=stream_size,
+            image_sha=image_sha,
+            image_size=image_size,
+        )
+        return (await self._ask(ask, msg.OffsetAnswer, "take an update")).off
+
+    async def update_put(self, off: int, data: bytes) -> int:
+        """Send a piece of the stream."""
+        ask = msg.PutWrite(off=off, data=data)
+        return (await self._ask(ask, msg.OffsetAnswer, "go on with the update")).off
+
+    async def update_finish(self, image_sha: bytes) -> None:
+        """Have the board verify what was sent."""
+        ask = msg.FinishWrite(image_sha=image_sha)
+        await self._patiently(ask, msg.FinishAnswer, "take the image")
+
+    async def activate(self, mode: str, tries: int | None = None) -> BootState:
+        """Try, confirm or leave an image."""
+        ask = msg.ActivateWrite(mode=mode, tries=tries)
+        got = await self._patiently(ask, msg.ActivateAnswer, _ACTIVATING.get(mode, mode))
+        return _copied(BootState, got.state)
+
     async def reset(self) -> None:
         """Reset the board."""
         await self._ask(ResetWriteRequest(), ResetWriteResponse, "reset", once=True)
@@ -210,6 +289,16 @@ class SmpSession(ChannelSession):
     async def _set_sampling(self, period_ms: int, doing: str) -> SamplingState:
         ask = msg.SamplingWrite(period_ms=period_ms)
         return _copied(SamplingState, await self._ask(ask, msg.SamplingAnswer, doing))
+
+    async def _patiently(self, ask: Request, answer: type[Answer], doing: str) -> Answer:
+        """A request that takes the board long, asked again and again: it is done only once."""
+        deadline = time.monotonic() + self._timing.verify_s
+        while True:
+            try:
+                return await self._ask(ask, answer, doing)
+            except NoAnswerError:
+                if time.monotonic() > deadline:
+                    raise
 
     async def _ask(
         self, ask: Request, answer: type[Answer], doing: str, *, once: bool = False
