@@ -289,6 +289,8 @@ def _objects(
         return objects.File(Path(str(source)).stem + suffix)
 
     compiled = [own.Object(target(source), source)[0] for source in sources]
+    # SCons does not look into system headers, so it does not know that they must be there.
+    env.Requires(compiled, [_library_sources(env, library)[0] for library in LIBRARIES])
     for source in codec:
         builder = encoder if Path(str(source)).name == "zcbor_encode.c" else generated
         compiled.append(builder.Object(target(source), source)[0])
