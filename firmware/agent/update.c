@@ -75,13 +75,6 @@ static void note_check(struct update *u, int slot, int fault)
 	memcpy(check->file_sha, u->verify.file_sha, SHA_BYTES);
 }
 
-/* What is wrong once stays wrong: it has to be sent anew. A disk that cannot be read is no proof. */
-static bool is_final(int fault)
-{
-	return fault == -ENOENT || fault == -EBADMSG || fault == -EKEYREJECTED ||
-	       fault == -EMEDIUMTYPE || fault == -ENOKEY;
-}
-
 static int accept_image(struct update *u)
 {
 	struct slots *s = &u->slots;
@@ -115,7 +108,7 @@ static void finish_some(struct update *u)
 		return;
 	if (result == 0)
 		result = accept_image(u);
-	if (is_final(result) && u->slots.holding)
+	if (result && u->slots.holding) /* it has to be sent anew, also to sectors that cannot be read */
 		progress_erase(&u->slots, &u->progress);
 	u->receiving = false;
 	u->fault = result;

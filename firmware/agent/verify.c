@@ -223,17 +223,34 @@ int verify_begin(struct verify *v, const struct slots *s, int slot, const struct
 		 const char *board)
 {
 	*v = (struct verify){ .slots = s, .slot = slot };
-	crypto_hash_sha256_init(&v->content);
-	crypto_hash_sha256_init(&v->file);
+	crypto_hash_sha256_init(&v->state);
 	return image_read(s, slot, key, board, &v->image);
 }
 
-/* Add the part of a piece that lies before end. */
-static void add(crypto_hash_sha256_state *state, const struct verify *v, const uint8_t *bytes,
-		size_t len, uint32_t end)
+/* Add what of a piece lies before `end`, and has not been added: from `from` on. */
+static void add(struct verify *v, const uint8_t *piece, size_t len, uint32_t from, uint32_t end)
 {
-	if (v->at < end)
-		crypto_hash_sha256_update(state, bytes, end - v->at < len ? end - v->at : len);
+	if (end > v->at + len)
+		end = v->at + (uint32_t)len;
+	if (from < end)
+		crypto_hash_sha256_update(&v->state, piece + (from - v->at), end - from);
+}
+
+/* What is signed is the beginning of the file: one pass gives both hashes. */
+static void add_piece(struct verify *v, const uint8_t *piece, size_t len)
+{
+	uint32_t from = v->at, signed_end = v->image.hash_end;
+
+	if (from < signed_end) {
+		add(v, piece, len, from, signed_end);
+		if (signed_end > v->at + len)
+			return;
+		crypto_hash_sha256_state copy = v->state;
+
+		crypto_hash_sha256_final(&copy, v->hash);
+		from = signed_end;
+	}
+	add(v, piece, len, from, v->image.size);
 }
 
 int verify_step(struct verify *v)
@@ -241,17 +258,14 @@ int verify_step(struct verify *v)
 	static struct slots_piece piece;
 	uint32_t left = (v->image.size - v->at + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
 	size_t len = left < sizeof(piece) ? left : sizeof(piece);
-	uint8_t hash[32];
 	int err = slots_read_back(v->slots, v->slot, v->at, &piece, len);
 
 	if (err)
 		return err;
-	add(&v->content, v, piece.bytes, len, v->image.hash_end);
-	add(&v->file, v, piece.bytes, len, v->image.size);
+	add_piece(v, piece.bytes, len);
 	v->at += (uint32_t)len;
 	if (v->at < v->image.size)
 		return 1;
-	crypto_hash_sha256_final(&v->content, hash);
-	crypto_hash_sha256_final(&v->file, v->file_sha);
-	return memcmp(hash, v->image.hash, sizeof(hash)) ? -EBADMSG : 0;
+	crypto_hash_sha256_final(&v->state, v->file_sha);
+	return memcmp(v->hash, v->image.hash, sizeof(v->hash)) ? -EBADMSG : 0;
 }

@@ -55,7 +55,8 @@ struct verify {
 	int slot;
 	struct image image;
 	uint32_t at;
-	crypto_hash_sha256_state content, file;
+	crypto_hash_sha256_state state;
+	uint8_t hash[32]; /* of the file's first part, which is signed, and of all of it */
 	uint8_t file_sha[32];
 };
 
