@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/watchdog.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -33,8 +34,9 @@ void watchdog_pet(int fd)
 void watchdog_stop(int fd)
 {
 	int off = WDIOS_DISABLECARD;
+	bool refused = syscall(SYS_ioctl, fd, WDIOC_SETOPTIONS, &off) != 0;
 
-	if (syscall(SYS_ioctl, fd, WDIOC_SETOPTIONS, &off) || write(fd, "V", 1) != 1)
+	if (write(fd, "V", 1) != 1 || refused)
 		log_line("cannot stop the watchdog: %s", strerror(errno));
 	close(fd);
 }

@@ -427,10 +427,10 @@ def test_a_group_spoilt_on_the_way_is_asked_for_again(
     bad = bytearray(stream)
     bad[1000] ^= 0x10
     with updating(tmp_path / "agent", disk, images) as (update, _):
-        off = update.begin(stream, images.new)["off"]
+        assert update.begin(stream, images.new)["off"] == 0
         end = 24 + struct.unpack_from("<6I", stream)[5]
-        while off < end:
-            off = update.put(off, bytes(bad[off : min(off + PUT_BYTES, end)]))["off"]
+        for off in range(0, end, PUT_BYTES):
+            update.put(off, bytes(bad[off : min(off + PUT_BYTES, end)]))
         wait_until(lambda: update.slots()["update"]["off"] == 0)
         assert update.send(stream, images.new) == {"ok": True}
 
