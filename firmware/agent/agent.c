@@ -27,9 +27,12 @@ static void on_text(void *ctx, const uint8_t *bytes, size_t len)
 	console_type(&agent->console, bytes, len);
 }
 
-static void on_message(void *ctx, const uint8_t *message, size_t len)
+static void on_message(void *ctx, enum frame_kind kind, const uint8_t *message, size_t len)
 {
-	smp_receive(ctx, message, len);
+	if (kind == FRAME_COBS && message[0] == FRAME_TYPED)
+		on_text(ctx, message + 1, len - 1);
+	else
+		smp_receive(ctx, kind, message, len);
 }
 
 static void on_text_moved(void *ctx)

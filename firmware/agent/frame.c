@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SMP's console framing; see frame.h. */
+/* SMP's framings; see frame.h. */
 #include "frame.h"
 
 #include <string.h>
+
+#include "cobs.h"
+#include "text.h"
 
 #define START_1 0x06
 #define START_2 0x09
@@ -69,7 +72,7 @@ static int base64_value(uint8_t c)
 
 static void quantum_end(struct frame_decoder *d, unsigned bytes)
 {
-	if (d->len + bytes > sizeof(d->buffer)) {
+	if (d->len + bytes > FRAME_BUFFER_SIZE) {
 		line_broken(d);
 		return;
 	}
@@ -125,7 +128,7 @@ static void frame_end(struct frame_decoder *d, const struct frame_sink *sink)
 		return;
 	}
 	d->messages++;
-	sink->message(sink->ctx, d->buffer + 2, len);
+	sink->message(sink->ctx, FRAME_LINES, d->buffer + 2, len);
 }
 
 static void line_end(struct frame_decoder *d, const struct frame_sink *sink)
@@ -135,7 +138,7 @@ static void line_end(struct frame_decoder *d, const struct frame_sink *sink)
 	} else {
 		size_t want = 2 + (size_t)(d->buffer[0] << 8 | d->buffer[1]);
 
-		if (want < 4 || want > sizeof(d->buffer) || d->len > want)
+		if (want < 4 || want > FRAME_BUFFER_SIZE || d->len > want)
 			line_broken(d);
 		else if (d->len == want)
 			frame_end(d, sink);
@@ -143,22 +146,148 @@ static void line_end(struct frame_decoder *d, const struct frame_sink *sink)
 	d->state = FRAME_TEXT;
 }
 
-/* Either a delimiter is complete, or the byte held back was not the start of one. */
-static bool delimiter_ends(struct frame_decoder *d, uint8_t c, const struct frame_sink *sink)
-{
-	uint8_t held = d->held;
+/* ---- COBS frames ---- */
 
-	d->held = 0;
+static void piece_start(struct frame_decoder *d)
+{
+	if (d->open) { /* a frame in lines is given up */
+		d->line_errors++;
+		d->open = false;
+	}
+	d->len = 0;
+	d->bits = 0;
+	d->state = FRAME_PIECE;
+}
+
+static void piece_end(struct frame_decoder *d, const struct frame_sink *sink)
+{
+	size_t len = d->len ? cobs_decode(d->buffer, d->len) : 0;
+
+	if (d->len && len < 3) {
+		d->line_errors++;
+	} else if (d->len && frame_crc(d->buffer, len - 2) !=
+				     (uint16_t)(d->buffer[len - 2] << 8 | d->buffer[len - 1])) {
+		d->crc_errors++;
+	} else if (d->len) {
+		d->messages++;
+		sink->message(sink->ctx, FRAME_COBS, d->buffer, len - 2);
+	}
+	piece_start(d);
+}
+
+static bool begins_message(uint8_t c)
+{
+	return c == 0x02 || c == 0x08 || c == 0x0a; /* a request, but for version 1's read */
+}
+
+/* The code in front of the length's two bytes; the group's first, behind them, is 0. */
+static bool begins_length(uint8_t c)
+{
+	return c >= 1 && c <= 3;
+}
+
+/* Whether what was collected begins as a frame does: with a request's header, or as typed text. */
+static bool piece_begins_well(const struct frame_decoder *d)
+{
+	const uint8_t *b = d->buffer;
+
+	return d->len >= 3 && ((b[0] == COBS_START && begins_message(b[1]) && begins_length(b[2])) ||
+			       (b[0] == 1 && b[1] == 1 && begins_length(b[2])) ||
+			       (b[0] >= 3 && b[1] == FRAME_TYPED));
+}
+
+/* All that comes before the next 00, in one go. Returns how many bytes it took. */
+static size_t piece_bytes(struct frame_decoder *d, const uint8_t *bytes, size_t len)
+{
+	const uint8_t *end = memchr(bytes, 0, len);
+
+	if (end)
+		len = (size_t)(end - bytes);
+	if (d->state == FRAME_PIECE && len <= sizeof(d->buffer) - d->len) {
+		memcpy(d->buffer + d->len, bytes, len);
+		d->len += len;
+	} else if (d->state == FRAME_PIECE) {
+		d->line_errors++;
+		d->len = 0;
+		d->state = FRAME_WASTE;
+	}
+	return len;
+}
+
+/*
+ * What is no frame may be a client that went over to lines (a 00 was lost, or noise made one): at
+ * the start of a line a delimiter is believed.
+ */
+static void piece_byte(struct frame_decoder *d, uint8_t c)
+{
+	d->bits = d->bits << 8 | c;
+	bool line = d->len == 1 || (d->bits >> 16 & 0xff) == '\n';
+	unsigned last = d->bits & 0xffff;
+
+	piece_bytes(d, &c, 1);
+	if (line && (last == (START_1 << 8 | START_2) || last == (CONTINUE_1 << 8 | CONTINUE_2)))
+		line_start(d, c == START_2);
+}
+
+/*
+ * What was typed behind a frame. What is left of a damaged one holds a 01 or 02 near its start (the
+ * zeros of the header), or no characters; what is left of lines their delimiters.
+ */
+static bool piece_is_text(const struct frame_decoder *d)
+{
+	static const uint8_t signs[] = { 1, 2, FRAME_TYPED, START_1, CONTINUE_1, CONTINUE_2 };
+
+	for (size_t i = 0; i < sizeof(signs); i++)
+		if (memchr(d->buffer, signs[i], d->len))
+			return false;
+	return d->state == FRAME_PIECE && text_is_utf8(d->buffer, d->len);
+}
+
+/* ---- text, and where it ends ---- */
+
+/* Put the byte to the ones held back if that may be the start of something. */
+static bool hold(struct frame_decoder *d, uint8_t c)
+{
+	bool first = d->held_len == 0;
+
+	if (first ? c == START_1 || c == CONTINUE_1 || (c == COBS_START && d->state != FRAME_LINE) :
+		    d->held_len == 1 && d->held[0] == COBS_START && begins_message(c)) {
+		d->held[d->held_len++] = c;
+		return true;
+	}
+	return false;
+}
+
+/* What was held back is no start of anything. */
+static void release(struct frame_decoder *d, const struct frame_sink *sink)
+{
+	size_t len = d->held_len;
+
+	d->held_len = 0;
+	if (d->state == FRAME_TEXT)
+		sink->text(sink->ctx, d->held, len);
+	else if (d->state == FRAME_LINE)
+		line_broken(d);
+}
+
+/* Whether c completes a delimiter, or the start of a COBS frame that no 00 announced. */
+static bool delimiter_ends(struct frame_decoder *d, uint8_t c)
+{
+	uint8_t held = d->held[0];
+
 	if ((held == START_1 && c == START_2) || (held == CONTINUE_1 && c == CONTINUE_2)) {
+		d->held_len = 0;
 		if (d->state == FRAME_LINE) /* its end was lost */
 			line_broken(d);
 		line_start(d, held == START_1);
 		return true;
 	}
-	if (d->state == FRAME_TEXT)
-		sink->text(sink->ctx, &held, 1);
-	else if (d->state == FRAME_LINE)
-		line_broken(d);
+	if (d->held_len == 2 && begins_length(c)) {
+		d->held_len = 0;
+		piece_start(d);
+		piece_bytes(d, (const uint8_t[]){ held, d->held[1], c }, 3);
+		return true;
+	}
 	return false;
 }
 
@@ -167,10 +296,15 @@ static void decode_byte(struct frame_decoder *d, uint8_t c, const struct frame_s
 	bool after_cr = d->after_cr;
 
 	d->after_cr = false;
-	if (d->held && delimiter_ends(d, c, sink))
+	if (d->held_len) {
+		if (delimiter_ends(d, c) || hold(d, c))
+			return;
+		release(d, sink);
+	}
+	if (c == 0 && d->state == FRAME_TEXT) {
+		piece_start(d);
+	} else if (hold(d, c)) {
 		return;
-	if (c == START_1 || c == CONTINUE_1) {
-		d->held = c;
 	} else if (d->state == FRAME_TEXT) {
 		if (!(after_cr && c == '\n'))
 			sink->text(sink->ctx, &c, 1);
@@ -184,30 +318,57 @@ static void decode_byte(struct frame_decoder *d, uint8_t c, const struct frame_s
 	}
 }
 
+static size_t decode_piece(struct frame_decoder *d, const uint8_t *bytes, size_t len,
+			   const struct frame_sink *sink)
+{
+	if (*bytes == 0) {
+		piece_end(d, sink);
+		return 1;
+	}
+	if (piece_begins_well(d))
+		return piece_bytes(d, bytes, len);
+	piece_byte(d, *bytes);
+	return 1;
+}
+
 void frame_decode(struct frame_decoder *d, const uint8_t *bytes, size_t len,
 		  const struct frame_sink *sink)
 {
-	for (size_t i = 0; i < len; i++)
-		decode_byte(d, bytes[i], sink);
+	for (size_t i = 0; i < len;)
+		if (d->state == FRAME_PIECE || d->state == FRAME_WASTE)
+			i += decode_piece(d, bytes + i, len - i, sink);
+		else
+			decode_byte(d, bytes[i++], sink);
+}
+
+bool frame_decoder_waits(const struct frame_decoder *d)
+{
+	return d->held_len || d->state == FRAME_PIECE;
 }
 
 void frame_decoder_pause(struct frame_decoder *d, const struct frame_sink *sink)
 {
-	if (d->held && d->state == FRAME_TEXT) {
-		sink->text(sink->ctx, &d->held, 1);
-		d->held = 0;
-	}
+	if (d->held_len && d->state == FRAME_TEXT)
+		release(d, sink);
+	if (!piece_is_text(d))
+		return;
+	d->state = FRAME_TEXT;
+	if (d->len)
+		sink->text(sink->ctx, d->buffer, d->len);
+	d->len = 0;
 }
 
 void frame_decoder_idle(struct frame_decoder *d)
 {
-	if (d->state == FRAME_LINE || d->open)
+	if (d->state == FRAME_LINE || d->open || (d->state == FRAME_PIECE && d->len))
 		d->line_errors++;
 	d->state = FRAME_TEXT;
 	d->open = false;
-	d->held = 0;
+	d->held_len = 0;
 	d->after_cr = false;
 }
+
+/* ---- encoding ---- */
 
 static size_t line_delimiter(uint8_t *wire, bool first)
 {
@@ -232,17 +393,10 @@ static void base64_group(const uint8_t *in, size_t len, uint8_t *out)
 	out[3] = len > 2 ? (uint8_t)digits[bits & 63] : '=';
 }
 
-size_t frame_encode(uint8_t *raw, size_t message_len, uint8_t *wire)
+static size_t encode_lines(const uint8_t *raw, size_t total, uint8_t *wire)
 {
-	if (message_len > FRAME_MESSAGE_MAX)
-		return 0;
-	uint16_t crc = frame_crc(raw + FRAME_HEADROOM, message_len);
-	size_t total = message_len + 4, n = 0, in_line = 0;
+	size_t n = 0, in_line = 0;
 
-	raw[0] = (uint8_t)((message_len + 2) >> 8);
-	raw[1] = (uint8_t)(message_len + 2);
-	raw[2 + message_len] = (uint8_t)(crc >> 8);
-	raw[3 + message_len] = (uint8_t)crc;
 	for (size_t at = 0; at < total; at += 3) {
 		if (in_line == 0)
 			n += line_delimiter(wire + n, at == 0);
@@ -254,5 +408,24 @@ size_t frame_encode(uint8_t *raw, size_t message_len, uint8_t *wire)
 			in_line = 0;
 		}
 	}
+	return n;
+}
+
+size_t frame_encode(enum frame_kind kind, uint8_t *raw, size_t message_len, uint8_t *wire)
+{
+	if (message_len > FRAME_MESSAGE_MAX)
+		return 0;
+	uint16_t crc = frame_crc(raw + FRAME_HEADROOM, message_len);
+
+	raw[0] = (uint8_t)((message_len + 2) >> 8);
+	raw[1] = (uint8_t)(message_len + 2);
+	raw[2 + message_len] = (uint8_t)(crc >> 8);
+	raw[3 + message_len] = (uint8_t)crc;
+	if (kind == FRAME_LINES)
+		return encode_lines(raw, message_len + 4, wire);
+	wire[0] = 0;
+	size_t n = cobs_encode(raw + FRAME_HEADROOM, message_len + 2, wire + 1) + 1;
+
+	wire[n++] = 0;
 	return n;
 }

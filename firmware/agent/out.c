@@ -16,10 +16,10 @@ void out_init(struct out *o)
 	ring_init(&o->text, o->text_memory, sizeof(o->text_memory));
 }
 
-void out_frame(struct out *o, uint8_t *raw, size_t message_len)
+void out_frame(struct out *o, enum frame_kind kind, uint8_t *raw, size_t message_len)
 {
 	uint8_t wire[FRAME_WIRE_MAX];
-	size_t len = frame_encode(raw, message_len, wire);
+	size_t len = frame_encode(kind, raw, message_len, wire);
 
 	if (!ring_push(&o->frames, wire, len))
 		o->frames_dropped++;

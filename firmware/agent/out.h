@@ -28,7 +28,7 @@ struct out {
 void out_init(struct out *o);
 
 /* Queue the message at raw + FRAME_HEADROOM; raw as frame_encode wants it. */
-void out_frame(struct out *o, uint8_t *raw, size_t message_len);
+void out_frame(struct out *o, enum frame_kind kind, uint8_t *raw, size_t message_len);
 
 /* Queue text, disarmed; at most OUT_TEXT_MAX bytes. */
 void out_text(struct out *o, const uint8_t *text, size_t len);

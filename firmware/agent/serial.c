@@ -12,6 +12,7 @@
 #include "log.h"
 
 #define TEXT_BACKLOG 1024    /* bytes of text the kernel may hold: 90 ms at 115200 baud */
+#define READ_SIZE 4096       /* what a tty gives at most in one go */
 #define PACE_MS 20           /* until looking again whether it holds fewer */
 #define PAUSE_MS 50          /* no delimiter takes that long between its two bytes */
 #define IDLE_MS 1500         /* no peer pauses that long inside a frame */
@@ -133,7 +134,7 @@ static void serial_received(struct serial *s, const uint8_t *bytes, size_t len)
 	s->bytes_in += len;
 	loop_timer_stop(&s->pause);
 	frame_decode(&s->decoder, bytes, len, &s->sink);
-	if (s->decoder.held)
+	if (frame_decoder_waits(&s->decoder))
 		loop_timer_set(&s->pause, PAUSE_MS);
 }
 
@@ -147,7 +148,7 @@ static void serial_paused(void *ctx)
 static void serial_ready(void *ctx, uint32_t events)
 {
 	struct serial *s = ctx;
-	uint8_t bytes[1024];
+	uint8_t bytes[READ_SIZE];
 
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
 		ssize_t n = read(s->source.fd, bytes, sizeof(bytes));

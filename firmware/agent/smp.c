@@ -114,13 +114,13 @@ void smp_answer(struct agent *agent, const struct smp_request *request, struct s
 	header[5] = (uint8_t)request->group;
 	header[6] = request->sequence;
 	header[7] = request->id;
-	out_frame(&agent->out, agent->smp.raw, SMP_HEADER_SIZE + reply->len);
+	out_frame(&agent->out, request->framing, agent->smp.raw, SMP_HEADER_SIZE + reply->len);
 }
 
-void smp_receive(struct agent *agent, const uint8_t *message, size_t len)
+void smp_receive(struct agent *agent, enum frame_kind framing, const uint8_t *message, size_t len)
 {
 	struct smp_reply reply = smp_reply_begin(agent);
-	struct smp_request request;
+	struct smp_request request = { .framing = framing };
 
 	/* Answers are not for us: an echo of our own, say, from a loop in the wiring. */
 	if (!parse_header(message, len, &request) ||

@@ -45,6 +45,7 @@ enum smp_rc {
 #define SMP_ERRNO(negative) SMP_GROUP_ERROR(SMP_GROUP_KSMHOST, -(negative))
 
 struct smp_request {
+	enum frame_kind framing; /* the answer's, too */
 	uint8_t op, version, sequence, id;
 	uint16_t group;
 	const uint8_t *body;
@@ -80,7 +81,7 @@ struct smp {
 };
 
 /* Handle a message off the wire; answers go to the agent's queue. */
-void smp_receive(struct agent *agent, const uint8_t *message, size_t len);
+void smp_receive(struct agent *agent, enum frame_kind framing, const uint8_t *message, size_t len);
 
 /* Where the body of an answer is to be written. */
 struct smp_reply smp_reply_begin(struct agent *agent);

@@ -5,7 +5,7 @@
 void text_disarm(uint8_t *bytes, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
-		if (bytes[i] == 0x06 || bytes[i] == 0x04)
+		if (bytes[i] == 0x00 || bytes[i] == 0x02 || bytes[i] == 0x04 || bytes[i] == 0x06)
 			bytes[i] = '.';
 }
 

@@ -253,10 +253,10 @@ static void take_text(void *ctx, const uint8_t *bytes, size_t len)
 		out_text(&agent.out, bytes, len); /* as an echo would send it back */
 }
 
-static void take_message(void *ctx, const uint8_t *message, size_t len)
+static void take_message(void *ctx, enum frame_kind kind, const uint8_t *message, size_t len)
 {
 	(void)ctx;
-	smp_receive(&agent, message, len);
+	smp_receive(&agent, kind, message, len);
 }
 
 static void no_text(void *ctx, const uint8_t *bytes, size_t len)
@@ -266,9 +266,10 @@ static void no_text(void *ctx, const uint8_t *bytes, size_t len)
 	check(len == 0, "an answer is all frame");
 }
 
-static void take_answer(void *ctx, const uint8_t *message, size_t len)
+static void take_answer(void *ctx, enum frame_kind kind, const uint8_t *message, size_t len)
 {
 	(void)ctx;
+	(void)kind;
 	check(len >= SMP_HEADER_SIZE && (message[0] & 1) == 1, "an answer is one");
 	check((size_t)(message[2] << 8 | message[3]) == len - SMP_HEADER_SIZE, "its length");
 	check(message[8] >> 5 == 5, "its body is a map");
@@ -286,7 +287,7 @@ static void drain(void)
 			frame_decode(&answers, bytes, len, &sink);
 		else
 			for (size_t i = 0; i < len; i++)
-				check(bytes[i] != 6 && bytes[i] != 4, "text starts no frame");
+				check(bytes[i] > 6 || bytes[i] % 2, "text starts no frame");
 		out_sent(&agent.out, len);
 	}
 	check(answers.crc_errors == 0 && answers.line_errors == 0, "answers are whole");
@@ -318,7 +319,7 @@ static void feed(const uint8_t *bytes, size_t len)
 	}
 }
 
-static void feed_message(const uint8_t *message, size_t len)
+static void feed_message(enum frame_kind kind, const uint8_t *message, size_t len)
 {
 	static uint8_t raw[FRAME_HEADROOM + FRAME_MESSAGE_MAX + FRAME_TAILROOM];
 	static uint8_t wire[FRAME_WIRE_MAX];
@@ -326,7 +327,7 @@ static void feed_message(const uint8_t *message, size_t len)
 	if (len > FRAME_MESSAGE_MAX)
 		len = FRAME_MESSAGE_MAX;
 	memcpy(raw + FRAME_HEADROOM, message, len);
-	feed(wire, frame_encode(raw, len, wire));
+	feed(wire, frame_encode(kind, raw, len, wire));
 }
 
 static void parse_files(const uint8_t *data, size_t len)
@@ -374,7 +375,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	else if (data[0] % 8 > 2)
 		begin_update(data[0] % 8 == 3);
 	if (data[0] % 8 > 1 && data[0] % 8 != 5 && data[0] % 8 != 6)
-		feed_message(data + 1, size - 1);
+		feed_message(data[0] & 8 ? FRAME_COBS : FRAME_LINES, data + 1, size - 1);
 	finish_knob_write();
 	finish_update_work();
 	drain();
@@ -438,6 +439,8 @@ static const struct seed seeds[] = {
 	     "\0\0\0\0" SHA32 "\x08\x69\x0c\0\xa0\0\4\0virt" "\x07\x69\x70\0"
 	     "\x10\0\x20\0" SHA32 "\x24\0\x40\0" SHA32 SHA32),
 	SEED("\0\x06\x09" "AAoICAABAAAHBqDh\n\x04\x14" "AAAA\nls -l\r\n\x06\x09"),
+	SEED("\0\0\2\x0a\1\2\x04\1\1\3\7\6\xa1""dd`\xff\0ls\r\x02\x0a\1\2\x04\0\6\x09" "AAoI\n"),
+	SEED("\x0a\x08\0\0\1\0\x40\7\0\xa0"), /* identity, COBS */
 	SEED("\1" "6,1234,5678901,-;usb 1-1: new device\n SUBSYSTEM=usb\n"),
 	SEED("\1\x81\xa6\x64name\x61n\x65""about\x61""a\x64kind\x67program\x69processes\x01\x64seed\x01"),
 };
