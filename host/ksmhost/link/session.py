@@ -117,6 +117,14 @@ class Timing:
     """How long a broker or an emulator may take to be there."""
     linger_s: float = 2.0
     """How long a broker stays after its last client left."""
+    baud_test_s: float = 2.0
+    """How long a board stays at a new rate at which it hears nothing."""
+    baud_settle_s: float = 0.05
+    """What a board may need to switch once its answer is out."""
+    baud_silence_s: float = 10.0
+    """After so much silence a board goes back to its own rate."""
+    baud_keep_s: float = 3.0
+    """At another rate the board hears from us this often, whatever else there is to say."""
     stop_s: float = 3.0
     """How long a process gets to end when asked, before it is killed."""
 

@@ -22,7 +22,17 @@ import cbor2
 from ksmhost.errors import KsmhostError
 from ksmhost.link.console_watch import ConsoleWatch, Panic, is_panic, odd_bytes
 from ksmhost.link.diagnosis import Health, explain
-from ksmhost.link.framing import HEADER_BYTES, Decoder, Frame, Text, encode_lines
+from ksmhost.link.framing import (
+    DELIMITER,
+    HEADER_BYTES,
+    TYPED,
+    Decoder,
+    Frame,
+    Framing,
+    Text,
+    encode,
+    encode_cobs,
+)
 from ksmhost.link.guard import Guard
 from ksmhost.link.session import (
     BoardDied,
@@ -41,12 +51,20 @@ from ksmhost.target.line import Line, LineClosedError, LineDown, LineUp
 
 _HEADER = struct.Struct("!BBHHBB")
 _IN_FLIGHT = 4
-"""What an agent has buffers for."""
+"""What our agent has buffers for; others may have fewer, and tell."""
+_PERSISTENCE = 4
+"""While the peer is heard, a request is sent this many times as often as into silence."""
+_TYPED_BYTES = 1024
+"""Console text in one COBS frame."""
+_BITS_A_BYTE = 10
 _PROBE_SEQ = 255
-_GROUP_OS, _CMD_RESET = 0, 5
+_GROUP_OS, _CMD_RESET, _CMD_PARAMETERS = 0, 5, 6
 _GROUP_OWN, _CMD_IDENTITY = 64, 0
 _VERSION_2 = 1 << 3
 _PROBE = _HEADER.pack(_VERSION_2, 0, 1, _GROUP_OWN, _PROBE_SEQ, _CMD_IDENTITY) + b"\xa0"
+_PARAMETERS = _HEADER.pack(_VERSION_2, 0, 1, _GROUP_OS, _PROBE_SEQ, _CMD_PARAMETERS) + b"\xa0"
+_LATE = frozenset({(3, 0), (9, 0), (64, 17), (64, 20), (64, 21)})
+"""Group and command of writes that are answered when they are done, not in their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +107,16 @@ class _Job:
     once: bool
     done: asyncio.Future[bytes]
     since: float
+    framing: Framing | None = None
+    """Send it so, whatever the line uses."""
+    urgent: bool = False
+    """Goes out also while everything else is held."""
     tries: int = 0
+    silent_tries: int = 0
+    """Those during which nothing was heard."""
     sent_at: float = 0.0
+    wire_s: float = 0.0
+    """What the line needs to carry it, and an answer of its size."""
     seqs: list[int] = field(default_factory=list)
 
 
@@ -113,6 +139,9 @@ class SmpLink:
         self._where = where
         self._events: Fanout[LinkEvent] = Fanout()
         self._console: Fanout[ConsoleText] = Fanout()
+        self._wanted = self._framing = Framing.CONSOLE
+        self._cobs_sent = False
+        self._ask_cobs = False
         self._decoder = Decoder()
         self._watch = ConsoleWatch()
         self._health = Health()
@@ -126,9 +155,12 @@ class SmpLink:
         )
         self._waiting: deque[_Job] = deque()
         self._flying: list[_Job] = []
-        self._by_seq: dict[int, _Job] = {}
+        self._by_seq: dict[int, tuple[_Job, int]] = {}
+        """Which job has a sequence number on the wire, and the how manieth sent that was."""
+        self._sent = 0
         self._next_seq = 0
-        self._heard_at = 0.0
+        self._window = _IN_FLIGHT
+        self._heard_at = self._frame_at = self._answer_at = 0.0
         self._boot_id = ""
         self.on_board: Callable[[str], None] = lambda name: None
         """Called with the board's name whenever the agent tells it."""
@@ -180,14 +212,40 @@ class SmpLink:
         done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         job = _Job(message, header, once, done, time.monotonic())
         self._waiting.append(job)
+        return await self._answer_of(job)
+
+    async def framing(self, wanted: Framing) -> Framing:
+        """Use that framing if the peer has it; return what is used. A new link uses lines.
+
+        COBS is left by itself when it gets no answers, and tried again when the board is back.
+        """
+        self._wanted = wanted
+        if wanted is Framing.CONSOLE or not await self._answers_cobs():
+            self._wanted = self._framing = Framing.CONSOLE
+        return self._framing
+
+    async def _answers_cobs(self) -> bool:
+        done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        header = parse_header(_PARAMETERS)
+        assert header is not None
+        job = _Job(_PARAMETERS, header, False, done, time.monotonic(), framing=Framing.COBS)
+        self._waiting.append(job)
+        with contextlib.suppress(NoAnswerError):
+            await self._answer_of(job)
+        return self._framing is Framing.COBS
+
+    async def _answer_of(self, job: _Job) -> bytes:
         self._wake.set()
         try:
-            return with_seq(await done, header.seq)
+            return with_seq(await job.done, job.header.seq)
         finally:
             self._forget(job)
 
     async def console_write(self, data: bytes) -> None:
         """Type on the console. Whole pieces: nothing lands inside a frame."""
+        if self._framing is Framing.COBS:
+            pieces = (data[at : at + _TYPED_BYTES] for at in range(0, len(data), _TYPED_BYTES))
+            data = b"".join(encode_cobs(TYPED + piece) for piece in pieces)
         try:
             await asyncio.wait_for(self._write(data), self._timing.command_s)
         except LineClosedError as error:
@@ -211,19 +269,24 @@ class SmpLink:
                     self._decoder.reset()
                     self._guard.line_up(time.monotonic())
                 case data:
-                    self._on_bytes(data)
+                    self._heard_at = time.monotonic()
+                    self._health.bytes_in += len(data)
+                    if not self._take(self._decoder.feed(data)) and not self._decoder.waits:
+                        continue
             self._wake.set()
 
-    def _on_bytes(self, data: bytes) -> None:
-        self._heard_at = time.monotonic()
-        self._health.bytes_in += len(data)
-        for item in self._decoder.feed(data):
+    def _take(self, items: list[Frame | Text]) -> bool:
+        """Deal with what came out of the decoder; False if that was nothing."""
+        for item in items:
             if isinstance(item, Frame):
-                self._on_frame(item.message)
+                self._on_frame(item)
             else:
                 self._on_text(item)
         stats = self._decoder.stats
         self._health.frames_bad = stats.crc_errors + stats.line_errors
+        self._health.odd_bytes += stats.bytes_dropped
+        stats.bytes_dropped = 0
+        return bool(items)
 
     def _on_text(self, text: Text) -> None:
         now = time.monotonic()
@@ -257,7 +320,8 @@ class SmpLink:
         self._events.publish(BoardDied(time.time(), panic.lines))
         self._guard.died(time.monotonic())
 
-    def _on_frame(self, message: bytes) -> None:
+    def _on_frame(self, frame: Frame) -> None:
+        message = frame.message
         header = parse_header(message)
         if header is None:
             return
@@ -265,16 +329,21 @@ class SmpLink:
             self._health.frames_echoed += 1
             return
         self._health.frames_in += 1
+        self._frame_at = time.monotonic()
+        if frame.framing is Framing.COBS and self._wanted is Framing.COBS:
+            self._framing = Framing.COBS
         self._watch.alive()
         identity = (header.group, header.command) == (_GROUP_OWN, _CMD_IDENTITY)
         self._ask_identity = not identity and (self._ask_identity or not self._guard.may_send)
         self._guard.heard_frame(time.monotonic())
         if identity:
             self._note_identity(message)
+        elif (header.group, header.command) == (_GROUP_OS, _CMD_PARAMETERS):
+            self._note_parameters(message)
         self._answer(header, message)
 
     def _answer(self, header: Header, message: bytes) -> None:
-        job = self._by_seq.get(header.seq)
+        job, number = self._by_seq.get(header.seq, (None, 0))
         if job is None or job.done.done():
             return
         asked = job.header
@@ -283,8 +352,23 @@ class SmpLink:
         if header.op != asked.op + 1:
             return
         job.done.set_result(message)
+        self._answer_at = time.monotonic()
+        self._repeat_lost(number)
         if (asked.op, asked.group, asked.command) == (2, _GROUP_OS, _CMD_RESET):
             self._guard.expect_boot(time.monotonic())
+
+    def _repeat_lost(self, answered: int) -> None:
+        """Answers come in the order of the requests: what was sent before that one is lost."""
+        for job in list(self._flying):
+            sent = self._by_seq[job.seqs[-1]][1]
+            kind = (job.header.group, job.header.command)
+            if sent < answered and not job.once and kind not in _LATE and not job.done.done():
+                self._retry(job, explain(self._where, self._health, self._watch.prompt))
+
+    def _note_parameters(self, message: bytes) -> None:
+        with contextlib.suppress(cbor2.CBORDecodeError, AttributeError, ValueError, TypeError):
+            count = int(cbor2.loads(message[HEADER_BYTES:])["buf_count"])
+            self._window = max(1, min(count, _IN_FLIGHT))
 
     def _note_identity(self, message: bytes) -> None:
         """Whoever asked: another boot id means a reboot, and the name is of interest too."""
@@ -316,6 +400,8 @@ class SmpLink:
         while True:
             now = time.monotonic()
             self._wake.clear()
+            if self._decoder.waits and self._silent_at <= now:
+                self._take(self._decoder.pause())
             self._expire(now)
             self._give_up(now)
             if not await self._send_something(now):
@@ -335,10 +421,19 @@ class SmpLink:
             self._ask_identity = False
             await self._send(_PROBE)
             return True
-        if self._waiting and len(self._flying) < _IN_FLIGHT:
+        if self._ask_cobs:
+            self._ask_cobs = False
+            await self._send(_PARAMETERS, Framing.COBS)
+            return True
+        if self._waiting and len(self._flying) < self._window:
             await self._send_job(self._waiting.popleft())
             return True
         return False
+
+    @property
+    def _silent_at(self) -> float:
+        """When the line, if nothing more comes, counts as silent."""
+        return self._heard_at + self._timing.quiet_s
 
     async def _send_job(self, job: _Job) -> None:
         if job.done.done():
@@ -346,15 +441,31 @@ class SmpLink:
         seq = self._take_seq()
         job.seqs.append(seq)
         job.tries += 1
-        self._by_seq[seq] = job
+        self._sent += 1
+        self._by_seq[seq] = (job, self._sent)
         self._flying.append(job)
+        framing = job.framing or self._framing
+        if job.silent_tries >= self._timing.tries - 1 and job.framing is None:
+            framing = Framing.CONSOLE  # the last try: what every peer has
+        job.wire_s = 2 * self._wire_s(len(job.message))
         job.sent_at = time.monotonic()
-        await self._send(with_seq(job.message, seq))
+        await self._send(with_seq(job.message, seq), framing)
         job.sent_at = time.monotonic()
 
-    async def _send(self, message: bytes) -> None:
+    async def _send(self, message: bytes, framing: Framing | None = None) -> None:
+        framing = framing or self._framing
+        wire = encode(message, framing)
+        if framing is Framing.CONSOLE and self._cobs_sent:
+            wire = DELIMITER + wire  # ends whatever the peer takes for a frame
+        self._cobs_sent = framing is Framing.COBS
+        patience_s = self._timing.stop_s + _IN_FLIGHT * self._wire_s(len(wire))
         with contextlib.suppress(LineClosedError, TimeoutError):  # the reader, or no answer, tells
-            await asyncio.wait_for(self._write(encode_lines(message)), self._timing.stop_s)
+            async with asyncio.timeout(patience_s):
+                await self._write(wire)
+
+    def _wire_s(self, length: int) -> float:
+        """How long the line takes to carry so many bytes, in lines of base64."""
+        return 1.4 * length * _BITS_A_BYTE / self._line.baud if self._line.baud else 0.0
 
     async def _write(self, data: bytes) -> None:
         async with self._writing:
@@ -370,21 +481,26 @@ class SmpLink:
         times += [job.since + self._guard.patience_s for job in self._waiting]
         if self._guard.probe_at is not None:
             times.append(self._guard.probe_at)
+        if self._decoder.waits:
+            times.append(self._silent_at)
         pause = max(0.001, min(times) - now) if times else None
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), pause)
+        with contextlib.suppress(TimeoutError):  # not wait_for: it may swallow a cancellation
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
 
     # What takes too long
 
     def _due(self, job: _Job) -> float:
         """When an answer is overdue. While bytes flow it may be behind others, up to a point."""
-        patience = self._timing.answer_s
-        due = max(job.sent_at + patience, self._heard_at + self._timing.quiet_s)
-        return min(due, job.sent_at + 3 * patience)
+        patience = self._timing.answer_s + job.wire_s
+        since = max(job.sent_at, self._answer_at)
+        return min(max(since + patience, self._silent_at), since + 3 * patience)
 
     def _expire(self, now: float) -> None:
         for job in [job for job in self._flying if self._due(job) <= now]:
-            self._guard.unanswered(now)
+            if job.framing is None:
+                self._guard.unanswered(now)
+            job.silent_tries += self._frame_at < job.sent_at
             self._retry(job, explain(self._where, self._health, self._watch.prompt))
 
     def _retry(self, job: _Job, error: KsmhostError) -> None:
@@ -392,7 +508,8 @@ class SmpLink:
         self._flying.remove(job)
         if job.done.done():
             return
-        if job.once or job.tries >= self._timing.tries:
+        tries = self._timing.tries
+        if job.once or job.silent_tries >= tries or job.tries >= tries * _PERSISTENCE:
             job.done.set_exception(_maybe_done(error) if job.once else error)
         else:
             job.since = time.monotonic()
@@ -407,7 +524,7 @@ class SmpLink:
 
     def _forget(self, job: _Job) -> None:
         for seq in job.seqs:
-            if self._by_seq.get(seq) is job:
+            if self._by_seq.get(seq, (None, 0))[0] is job:
                 del self._by_seq[seq]
         for jobs in (self._flying, self._waiting):
             if job in jobs:
@@ -436,6 +553,9 @@ class SmpLink:
         )
 
     def _on_state(self, change: StateChanged) -> None:
+        self._ask_cobs = change.state is LinkState.CONNECTED and self._wanted is Framing.COBS
+        if change.state is not LinkState.CONNECTED:
+            self._framing = Framing.CONSOLE
         self._events.publish(change)
 
     def _end(self, reason: str) -> None:

@@ -43,6 +43,15 @@ class LineClosedError(OSError):
 class Line(Protocol):
     """Bytes both ways. One reader, one writer."""
 
+    @property
+    def baud(self) -> int:
+        """The rate it is set to; 0 where rates mean nothing (an emulator's socket)."""
+        ...
+
+    async def set_baud(self, baud: int) -> None:
+        """Set another rate, until the line breaks. OSError where the port has no such rate."""
+        ...
+
     async def read(self) -> bytes | LineDown | LineUp:
         """Wait for bytes, or for the line's going or coming; for ever after a final LineDown."""
         ...
@@ -67,6 +76,10 @@ class ByteIo(Protocol):
         """Send all bytes. Raises OSError when the connection is broken."""
         ...
 
+    async def set_baud(self, baud: int) -> None:
+        """Set another rate, where that means anything. OSError if there is no such rate."""
+        ...
+
     def close(self) -> None:
         """Release it. Idempotent."""
         ...
@@ -78,14 +91,16 @@ class FdIo:
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
+        self._reads = False
+        self._reader: asyncio.Future[None] | None = None
 
     async def read(self) -> bytes:
         """Wait for bytes; OSError (ENODEV at end of file, as an unplugged tty gives)."""
         while True:
+            await self._readable()
             try:
                 data = os.read(self._fd, CHUNK_BYTES)
             except BlockingIOError:
-                await self._ready(write=False)
                 continue
             if not data:
                 raise OSError(errno.ENODEV, "the other end is gone")
@@ -98,7 +113,19 @@ class FdIo:
             try:
                 view = view[os.write(self._fd, view) :]
             except BlockingIOError:
-                await self._ready(write=True)
+                await self._writable()
+
+    async def set_baud(self, baud: int) -> None:
+        """Set a terminal's rate; nothing to do for a socket."""
+        speed = getattr(termios, f"B{baud}", None)
+        if speed is None:
+            raise OSError(errno.EINVAL, f"no such rate: {baud} baud")
+        if self._fd < 0:
+            raise LineClosedError(errno.EBADF, "closed")
+        if os.isatty(self._fd):
+            attributes = termios.tcgetattr(self._fd)
+            attributes[4] = attributes[5] = speed
+            termios.tcsetattr(self._fd, termios.TCSANOW, attributes)
 
     def close(self) -> None:
         """Close the descriptor; a read or write under way ends with OSError."""
@@ -109,24 +136,43 @@ class FdIo:
         loop.remove_reader(fd)
         loop.remove_writer(fd)
         os.close(fd)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_exception(LineClosedError(errno.EBADF, "closed"))
 
-    async def _ready(self, *, write: bool) -> None:
-        if self._fd < 0:
-            raise LineClosedError(errno.EBADF, "closed")
+    async def _readable(self) -> None:
+        """Wait until there is something to read. The event loop keeps watching in between."""
+        self._check()
         loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
-        add, remove = (
-            (loop.add_writer, loop.remove_writer)
-            if write
-            else (loop.add_reader, loop.remove_reader)
-        )
-        fd = self._fd
-        add(fd, lambda: None if ready.done() else ready.set_result(None))
+        self._reader = loop.create_future()
+        if not self._reads:
+            self._reads = True
+            loop.add_reader(self._fd, self._on_readable)
         try:
-            await ready
+            await self._reader
+        finally:
+            self._reader = None
+
+    def _on_readable(self) -> None:
+        if self._reader is None:  # nobody asks: it would be reported on and on
+            self._reads = False
+            asyncio.get_running_loop().remove_reader(self._fd)
+        elif not self._reader.done():
+            self._reader.set_result(None)
+
+    async def _writable(self) -> None:
+        self._check()
+        loop, fd = asyncio.get_running_loop(), self._fd
+        room: asyncio.Future[None] = loop.create_future()
+        loop.add_writer(fd, lambda: None if room.done() else room.set_result(None))
+        try:
+            await room
         finally:
             if fd == self._fd:
-                remove(fd)
+                loop.remove_writer(fd)
+
+    def _check(self) -> None:
+        if self._fd < 0:
+            raise LineClosedError(errno.EBADF, "closed")
 
 
 class PacedIo(FdIo):
@@ -161,6 +207,14 @@ class OnceLine:
         self._io = io
         self._ended = ended
         self._down = False
+
+    @property
+    def baud(self) -> int:
+        """An emulator's UART has none."""
+        return 0
+
+    async def set_baud(self, baud: int) -> None:
+        """Nothing to set."""
 
     async def read(self) -> bytes | LineDown | LineUp:
         """Wait for bytes, or for the end."""

@@ -226,6 +226,13 @@ class UrlIo:
         except _CLOSED_UNDERNEATH as error:
             raise LineClosedError(errno.ENODEV, str(error)) from error
 
+    async def set_baud(self, baud: int) -> None:
+        """Have the server set its port's rate; a plain socket has none."""
+        try:
+            await asyncio.to_thread(setattr, self._device, "baudrate", baud)
+        except (ValueError, *_CLOSED_UNDERNEATH) as error:
+            raise OSError(errno.EINVAL, str(error)) from error
+
     def close(self) -> None:
         """Close the connection; the thread ends within its polling interval."""
         if not self._closing.is_set():

@@ -17,10 +17,22 @@ class SerialLine:
 
     def __init__(self, port: str, baud: int, io: ByteIo, timing: Timing) -> None:
         self._port = port
+        self._default_baud = baud
         self._baud = baud
         self._io: ByteIo | None = io
         self._timing = timing
         self._down_at = 0.0
+
+    @property
+    def baud(self) -> int:
+        """The rate now. A port that is reopened has the one it was first opened with."""
+        return self._baud
+
+    async def set_baud(self, baud: int) -> None:
+        """Set the port's rate."""
+        if self._io is not None:
+            await self._io.set_baud(baud)
+            self._baud = baud
 
     async def read(self) -> bytes | LineDown | LineUp:
         """Wait for bytes; when the port is down, wait for it to be back."""
@@ -49,6 +61,7 @@ class SerialLine:
         if self._io is not None:
             self._io.close()
         self._io = None
+        self._baud = self._default_baud
         self._down_at = time.monotonic()
         return LineDown(f"{self._port} is gone ({error.strerror or error})")
 
