@@ -29,10 +29,13 @@ static void on_text(void *ctx, const uint8_t *bytes, size_t len)
 
 static void on_message(void *ctx, enum frame_kind kind, const uint8_t *message, size_t len)
 {
+	struct agent *agent = ctx;
+
 	if (kind == FRAME_COBS && message[0] == FRAME_TYPED)
 		on_text(ctx, message + 1, len - 1);
 	else
 		smp_receive(ctx, kind, message, len);
+	rate_heard(&agent->rate);
 }
 
 static void on_text_moved(void *ctx)
@@ -121,6 +124,7 @@ static void add_own_counters(struct agent *agent)
 
 static void reset_now(struct agent *agent)
 {
+	rate_restore(&agent->rate);
 	if (agent->options->reset == RESET_EXIT) {
 		agent->exit_code = EXIT_RESET;
 		agent->loop.stop = true;
@@ -228,6 +232,8 @@ int agent_prepare(struct agent *agent, const struct agent_options *options)
 	add_own_counters(agent);
 	agent->reset_timer = (struct loop_timer){ .fire = reset_when_sent, .ctx = agent };
 	loop_timer_add(&agent->loop, &agent->reset_timer);
+	agent->serial.baud = agent->serial.rate = options->baud;
+	rate_init(&agent->rate, &agent->serial, &agent->loop);
 	agent->workloads.proc_dir = options->proc_dir;
 	agent->workloads.out = &agent->out;
 	agent->workloads.queued = on_queued;
@@ -256,7 +262,6 @@ static int start_line(struct agent *agent)
 	struct serial *s = &agent->serial;
 
 	s->path = agent->options->tty;
-	s->baud = agent->options->baud;
 	s->loop = &agent->loop;
 	s->out = &agent->out;
 	s->sink = (struct frame_sink){ on_text, on_message, agent };

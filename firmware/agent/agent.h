@@ -14,6 +14,7 @@
 #include "knobs.h"
 #include "loop.h"
 #include "out.h"
+#include "rate.h"
 #include "sampler.h"
 #include "serial.h"
 #include "smp.h"
@@ -53,6 +54,7 @@ struct agent {
 	struct loop loop;
 	struct out out;
 	struct serial serial;
+	struct rate rate;
 	struct smp smp;
 	struct facts facts;
 	struct counters counters;
@@ -92,6 +94,7 @@ int agent_confirm(struct agent *agent);
 
 /* Handlers that live apart from their group's table. */
 int grp_sampling(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
+int grp_line(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
 int grp_samples(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
 int grp_slots(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
 int grp_index(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);

@@ -130,6 +130,11 @@ bool out_empty(const struct out *o)
 	return o->current_sent == o->current_len && o->frames.used == 0 && o->text.used == 0;
 }
 
+bool out_frames_out(const struct out *o)
+{
+	return o->current_sent == o->current_len && o->frames.used == 0;
+}
+
 void out_line_lost(struct out *o)
 {
 	o->current_len = 0;

@@ -49,6 +49,7 @@ void out_sent(struct out *o, size_t len);
 /* Text waits, and nothing else does. */
 bool out_text_waits(const struct out *o);
 bool out_empty(const struct out *o);
+bool out_frames_out(const struct out *o);
 
 /* The line broke: what was on its way is lost, and nobody waits for the frames any more. */
 void out_line_lost(struct out *o);

@@ -89,6 +89,7 @@ static int serial_open(struct serial *s)
 	if (fd < 0)
 		return fd;
 	s->source.fd = fd;
+	s->rate = s->baud;
 	s->waits_for_room = false;
 	int err = loop_add(s->loop, &s->source, EPOLLIN);
 	if (err) {
@@ -204,14 +205,14 @@ void serial_pump(struct serial *s)
 	if (s->source.fd < 0)
 		return;
 	for (;;) {
-		len = out_next(s->out, kernel_holds(s) <= TEXT_BACKLOG, &bytes);
+		len = out_next(s->out, !s->holds_text && kernel_holds(s) <= TEXT_BACKLOG, &bytes);
 		if (len == 0)
 			break;
 		if (!write_some(s, bytes, len))
 			return;
 	}
 	serial_wait_for_room(s, false);
-	if (out_text_waits(s->out))
+	if (out_text_waits(s->out) && !s->holds_text)
 		loop_timer_set(&s->pace, PACE_MS);
 	s->text_moved(s->sink.ctx);
 }
@@ -238,6 +239,36 @@ int serial_start(struct serial *s)
 bool serial_drained(const struct serial *s)
 {
 	return s->source.fd < 0 || (out_empty(s->out) && kernel_holds(s) == 0);
+}
+
+bool serial_frames_out(const struct serial *s)
+{
+	return s->source.fd < 0 || (out_frames_out(s->out) && kernel_holds(s) == 0);
+}
+
+int serial_set_rate(struct serial *s, unsigned baud)
+{
+	speed_t speed = serial_speed(baud);
+	struct termios t;
+
+	if (s->source.fd < 0 || tcgetattr(s->source.fd, &t))
+		return -ENODEV;
+	make_raw(&t, speed);
+	/* Draining waits for what is in the UART itself: a few bytes. */
+	if (tcsetattr(s->source.fd, TCSADRAIN, &t) || tcgetattr(s->source.fd, &t))
+		return -errno;
+	s->rate = baud;
+	frame_decoder_idle(&s->decoder);
+	return cfgetospeed(&t) == speed ? 0 : -EINVAL; /* drivers take the nearest they can */
+}
+
+void serial_hold_text(struct serial *s, bool hold)
+{
+	bool was = s->holds_text;
+
+	s->holds_text = hold;
+	if (was && !hold)
+		serial_pump(s);
 }
 
 void serial_stop(struct serial *s)

@@ -16,7 +16,8 @@
 
 struct serial {
 	const char *path;
-	unsigned baud;
+	unsigned baud; /* the board's own */
+	unsigned rate; /* what is set now */
 	struct loop *loop;
 	struct out *out;
 	struct frame_sink sink;
@@ -28,6 +29,7 @@ struct serial {
 	bool known;
 	int64_t last_byte_ms, back_off_ms;
 	bool waits_for_room;
+	bool holds_text;
 	uint64_t bytes_in, bytes_out, hangups;
 };
 
@@ -48,6 +50,15 @@ void serial_pump(struct serial *s);
 
 /* Nothing is queued here, nor in the kernel. */
 bool serial_drained(const struct serial *s);
+
+/* No frame is queued here, and nothing in the kernel. */
+bool serial_frames_out(const struct serial *s);
+
+/* Set another rate, until the line is opened again. Return 0, or a negative errno. */
+int serial_set_rate(struct serial *s, unsigned baud);
+
+/* Have console text wait, or go on. */
+void serial_hold_text(struct serial *s, bool hold);
 
 /* Give the tty back as it was. */
 void serial_stop(struct serial *s);

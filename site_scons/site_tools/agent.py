@@ -69,6 +69,7 @@ DECODED = [
     "put-request",
     "finish-request",
     "activate-request",
+    "line-request",
     "image-info",
     "workload-table",
 ]
@@ -97,6 +98,7 @@ ENCODED = [
     "offset-response",
     "finish-response",
     "activate-response",
+    "line-response",
 ]
 
 

@@ -441,6 +441,7 @@ static const struct seed seeds[] = {
 	SEED("\0\x06\x09" "AAoICAABAAAHBqDh\n\x04\x14" "AAAA\nls -l\r\n\x06\x09"),
 	SEED("\0\0\2\x0a\1\2\x04\1\1\3\7\6\xa1""dd`\xff\0ls\r\x02\x0a\1\2\x04\0\6\x09" "AAoI\n"),
 	SEED("\x0a\x08\0\0\1\0\x40\7\0\xa0"), /* identity, COBS */
+	SEED("\2\x0a\0\0\x12\0\x40\7\x16\xa2\x64""baud\x1a\0\x0e\x10\0\x65quiet\xf5"),
 	SEED("\1" "6,1234,5678901,-;usb 1-1: new device\n SUBSYSTEM=usb\n"),
 	SEED("\1\x81\xa6\x64name\x61n\x65""about\x61""a\x64kind\x67program\x69processes\x01\x64seed\x01"),
 };

@@ -25,6 +25,7 @@ from typing import Any
 
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link.channel import LocalChannel, Owner
+from ksmhost.link.framing import Framing
 from ksmhost.link.registry import (
     Claim,
     RunningBoard,
@@ -57,6 +58,7 @@ class Client:
         self._wire = wire
         self._owner = owner
         self._tasks: set[asyncio.Task[None]] = set()
+        self._changed_line = False
 
     async def serve(self, welcome: Message) -> None:
         """Talk to the client until it hangs up or the link ends for good."""
@@ -75,6 +77,7 @@ class Client:
             for task in everything:
                 task.cancel()
             await asyncio.gather(*everything, return_exceptions=True)
+            await self._restore_line()
 
     async def _listen(self) -> None:
         while (message := await self._wire.receive()) is not None:
@@ -85,6 +88,25 @@ class Client:
                     self._spawn(self._reply(message, self._owner.link.console_write(message["d"])))
                 case "cycle":
                     self._spawn(self._reply(message, self._owner.power_cycle()))
+                case "framing" | "raise" | "lower":
+                    self._changed_line = True
+                    self._spawn(self._reply(message, self._change_line(message)))
+
+    async def _change_line(self, message: Message) -> Any:
+        link = self._owner.link
+        match message["t"]:
+            case "framing":
+                return (await link.framing(Framing(message["f"]))).value
+            case "raise":
+                return await link.raise_baud(message["baud"], quiet=message["quiet"])
+        return await link.lower_baud()
+
+    async def _restore_line(self) -> None:
+        """The line as everybody else expects it, whatever became of this client."""
+        if self._changed_line and self._owner.link.state is not LinkState.ENDED:
+            with contextlib.suppress(KsmhostError):
+                await self._owner.link.lower_baud()
+                await self._owner.link.framing(Framing.CONSOLE)
 
     async def _ask(self, message: Message) -> None:
         try:
@@ -93,10 +115,10 @@ class Client:
         except KsmhostError as error:
             await self._send({"t": "failed", "id": message["id"], **pack_error(error)})
 
-    async def _reply(self, message: Message, doing: Coroutine[Any, Any, None]) -> None:
+    async def _reply(self, message: Message, doing: Coroutine[Any, Any, Any]) -> None:
         try:
-            await doing
-            await self._send({"t": "done", "id": message["id"]})
+            value = await doing
+            await self._send({"t": "done", "id": message["id"], "v": value})
         except KsmhostError as error:
             await self._send({"t": "failed", "id": message["id"], **pack_error(error)})
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ksmhost.errors import ExitCode, KsmhostError
+from ksmhost.link.framing import Framing
 from ksmhost.link.session import ConsoleText, LinkEvent, LinkState, Timing
 from ksmhost.link.smp_link import SmpLink
 from ksmhost.target.base import Target
@@ -32,6 +33,18 @@ class Channel(Protocol):
 
     async def console_write(self, data: bytes) -> None:
         """Type on the console."""
+        ...
+
+    async def framing(self, wanted: Framing) -> Framing:
+        """How the link frames messages, where the board has that; what it uses then."""
+        ...
+
+    async def raise_baud(self, baud: int, *, quiet: bool = True) -> bool:
+        """Another rate for a while, with console text held back; False if it cannot be had."""
+        ...
+
+    async def lower_baud(self) -> None:
+        """The line's own rate again."""
         ...
 
     async def power_cycle(self) -> None:
@@ -113,6 +126,18 @@ class LocalChannel:
     async def console_write(self, data: bytes) -> None:
         """Type on the console."""
         await self._owner.link.console_write(data)
+
+    async def framing(self, wanted: Framing) -> Framing:
+        """Set the link's framing."""
+        return await self._owner.link.framing(wanted)
+
+    async def raise_baud(self, baud: int, *, quiet: bool = True) -> bool:
+        """Raise the line's rate."""
+        return await self._owner.link.raise_baud(baud, quiet=quiet)
+
+    async def lower_baud(self) -> None:
+        """Lower it again."""
+        await self._owner.link.lower_baud()
 
     async def power_cycle(self) -> None:
         """Switch the target off and on."""

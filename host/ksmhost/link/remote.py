@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ksmhost.errors import ExitCode, KsmhostError
+from ksmhost.link.framing import Framing
 from ksmhost.link.session import (
     BoardGoneError,
     ConsoleText,
@@ -100,6 +101,20 @@ class RemoteChannel:
     async def console_write(self, data: bytes) -> None:
         """Type on the console."""
         await self._call({"t": "type", "d": data}, again=False)
+
+    async def framing(self, wanted: Framing) -> Framing:
+        """Set the link's framing, for all who use the broker."""
+        got = await self._call({"t": "framing", "f": wanted.value}, again=True)
+        return Framing(got["v"])
+
+    async def raise_baud(self, baud: int, *, quiet: bool = True) -> bool:
+        """Raise the line's rate; the broker lowers it again when this client is gone."""
+        got = await self._call({"t": "raise", "baud": baud, "quiet": quiet}, again=False)
+        return bool(got["v"])
+
+    async def lower_baud(self) -> None:
+        """Lower it again."""
+        await self._call({"t": "lower"}, again=False)
 
     async def power_cycle(self) -> None:
         """Switch the board off and on."""

@@ -14,12 +14,13 @@ import contextlib
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import cbor2
 
 from ksmhost.errors import KsmhostError
+from ksmhost.link.baud import BaudChange
 from ksmhost.link.console_watch import ConsoleWatch, Panic, is_panic, odd_bytes
 from ksmhost.link.diagnosis import Health, explain
 from ksmhost.link.framing import (
@@ -145,6 +146,10 @@ class SmpLink:
         self._decoder = Decoder()
         self._watch = ConsoleWatch()
         self._health = Health()
+        self._baud = BaudChange(line, timing, self._ask_ahead)
+        self._held = False
+        self._changing = asyncio.Lock()
+        self._drop_baud = False
         self._guard = Guard(
             timing,
             self._on_state,
@@ -158,6 +163,7 @@ class SmpLink:
         self._by_seq: dict[int, tuple[_Job, int]] = {}
         """Which job has a sequence number on the wire, and the how manieth sent that was."""
         self._sent = 0
+        self._sent_at = 0.0
         self._next_seq = 0
         self._window = _IN_FLIGHT
         self._heard_at = self._frame_at = self._answer_at = 0.0
@@ -233,6 +239,42 @@ class SmpLink:
         with contextlib.suppress(NoAnswerError):
             await self._answer_of(job)
         return self._framing is Framing.COBS
+
+    async def raise_baud(self, baud: int, *, quiet: bool = True) -> bool:
+        """Go to another rate with the board; False if it stays as it was.
+
+        `quiet`: the board's console text waits meanwhile. Both end with `lower_baud`, or by
+        themselves when the board is lost.
+        """
+        async with self._alone():
+            return await self._baud.raise_to(baud, quiet=quiet)
+
+    async def lower_baud(self) -> None:
+        """Back to the rate the line was opened with."""
+        async with self._alone():
+            await self._baud.lower()
+
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Hold everybody's requests back, and wait for what is under way."""
+        async with self._changing:
+            self._held = True
+            try:
+                deadline = time.monotonic() + 3 * self._timing.answer_s
+                while self._flying and time.monotonic() < deadline:  # noqa: ASYNC110
+                    await asyncio.sleep(self._timing.baud_settle_s)
+                yield
+            finally:
+                self._held = False
+                self._wake.set()
+
+    async def _ask_ahead(self, message: bytes) -> bytes:
+        header = parse_header(message)
+        assert header is not None
+        done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        job = _Job(message, header, True, done, time.monotonic(), urgent=True)
+        self._waiting.appendleft(job)
+        return await self._answer_of(job)
 
     async def _answer_of(self, job: _Job) -> bytes:
         self._wake.set()
@@ -400,6 +442,9 @@ class SmpLink:
         while True:
             now = time.monotonic()
             self._wake.clear()
+            if self._drop_baud:
+                self._drop_baud = False
+                await self._baud.drop()
             if self._decoder.waits and self._silent_at <= now:
                 self._take(self._decoder.pause())
             self._expire(now)
@@ -417,18 +462,37 @@ class SmpLink:
             return True
         if not self._guard.may_send:
             return False
-        if self._ask_identity:
-            self._ask_identity = False
-            await self._send(_PROBE)
-            return True
-        if self._ask_cobs:
-            self._ask_cobs = False
-            await self._send(_PARAMETERS, Framing.COBS)
+        if self._held:
+            return await self._send_urgent()
+        if await self._send_question(now):
             return True
         if self._waiting and len(self._flying) < self._window:
             await self._send_job(self._waiting.popleft())
             return True
         return False
+
+    async def _send_question(self, now: float) -> bool:
+        """Ask what the link itself wants to know, or keep a board at its rate."""
+        if self._ask_identity or (self._baud.raised and self._keep_at <= now):
+            self._ask_identity = False
+            await self._send(_PROBE)
+        elif self._ask_cobs:
+            self._ask_cobs = False
+            await self._send(_PARAMETERS, Framing.COBS)
+        else:
+            return False
+        return True
+
+    async def _send_urgent(self) -> bool:
+        if not self._waiting or not self._waiting[0].urgent:
+            return False
+        await self._send_job(self._waiting.popleft())
+        return True
+
+    @property
+    def _keep_at(self) -> float:
+        """When the board has to hear something, or it leaves the rate it was given."""
+        return self._sent_at + self._timing.baud_keep_s
 
     @property
     def _silent_at(self) -> float:
@@ -462,6 +526,7 @@ class SmpLink:
         with contextlib.suppress(LineClosedError, TimeoutError):  # the reader, or no answer, tells
             async with asyncio.timeout(patience_s):
                 await self._write(wire)
+        self._sent_at = time.monotonic()
 
     def _wire_s(self, length: int) -> float:
         """How long the line takes to carry so many bytes, in lines of base64."""
@@ -483,6 +548,8 @@ class SmpLink:
             times.append(self._guard.probe_at)
         if self._decoder.waits:
             times.append(self._silent_at)
+        if self._baud.raised and self._guard.may_send and not self._held:
+            times.append(self._keep_at)
         pause = max(0.001, min(times) - now) if times else None
         with contextlib.suppress(TimeoutError):  # not wait_for: it may swallow a cancellation
             async with asyncio.timeout(pause):
@@ -498,7 +565,7 @@ class SmpLink:
 
     def _expire(self, now: float) -> None:
         for job in [job for job in self._flying if self._due(job) <= now]:
-            if job.framing is None:
+            if job.framing is None and not job.urgent:
                 self._guard.unanswered(now)
             job.silent_tries += self._frame_at < job.sent_at
             self._retry(job, explain(self._where, self._health, self._watch.prompt))
@@ -556,6 +623,7 @@ class SmpLink:
         self._ask_cobs = change.state is LinkState.CONNECTED and self._wanted is Framing.COBS
         if change.state is not LinkState.CONNECTED:
             self._framing = Framing.CONSOLE
+            self._drop_baud = self._baud.raised
         self._events.publish(change)
 
     def _end(self, reason: str) -> None:

@@ -36,7 +36,7 @@ from smp.statistics_management import (
 
 from ksmhost.link import messages as msg
 from ksmhost.link.channel import Channel, ChannelSession
-from ksmhost.link.framing import HEADER_BYTES
+from ksmhost.link.framing import HEADER_BYTES, Framing
 from ksmhost.link.session import (
     BootState,
     ConsoleText,
@@ -273,6 +273,18 @@ class SmpSession(ChannelSession):
     async def reset(self) -> None:
         """Reset the board."""
         await self._ask(ResetWriteRequest(), ResetWriteResponse, "reset", once=True)
+
+    async def framing(self, wanted: Framing) -> Framing:
+        """Have messages framed so, for a transfer; what is used then."""
+        return await self._channel.framing(wanted)
+
+    async def raise_baud(self, baud: int, *, quiet: bool = True) -> bool:
+        """Go to another rate for a transfer; False if it cannot be had."""
+        return await self._channel.raise_baud(baud, quiet=quiet)
+
+    async def lower_baud(self) -> None:
+        """The line's own rate again."""
+        await self._channel.lower_baud()
 
     def console(self) -> AsyncIterator[ConsoleText]:
         """Console text from now on."""
