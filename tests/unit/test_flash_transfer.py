@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ksmhost.errors import KsmhostError
 from ksmhost.flash.transfer import Pace, transfer
 
-PACE = Pace(chunk_bytes=10, in_flight=4, barren_rounds=3)
+PACE = Pace(chunk_bytes=10, in_flight=4, barren_rounds=50)
 
 
 class Board:
