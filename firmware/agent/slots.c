@@ -170,10 +170,16 @@ void slots_init(struct slots *s, const struct slots_options *options)
 			     .state_copy = SLOT_NONE };
 }
 
-void slots_close(struct slots *s)
+void slots_unmap(struct slots *s)
 {
 	if (s->map)
 		munmap((void *)(uintptr_t)s->map, s->bytes);
+	s->map = NULL;
+}
+
+void slots_close(struct slots *s)
+{
+	slots_unmap(s);
 	for (int i = 0; i < 2; i++) {
 		close_fd(&s->fd[i]);
 		close_fd(&s->direct_fd[i]);

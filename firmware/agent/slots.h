@@ -76,6 +76,7 @@ int slots_release(struct slots *s);
 
 /* The running slot as memory; NULL if that cannot be had. Read a range first: see stream.c. */
 const uint8_t *slots_map(struct slots *s);
+void slots_unmap(struct slots *s);
 
 /* Bring s->state up to date. Without a whole copy it is what the boot loader then takes. */
 int slots_read_state(struct slots *s);

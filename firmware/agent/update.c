@@ -110,6 +110,7 @@ static void finish_some(struct update *u)
 		result = accept_image(u);
 	if (result && u->slots.holding) /* it has to be sent anew, also to sectors that cannot be read */
 		progress_erase(&u->slots, &u->progress);
+	slots_unmap(&u->slots);
 	u->receiving = false;
 	u->fault = result;
 	end_job(u, result);
@@ -206,6 +207,8 @@ void update_init(struct update *u, struct loop *loop, const struct slots_options
 	u->board = board;
 	u->work = (struct loop_timer){ .fire = work, .ctx = u };
 	loop_timer_add(loop, &u->work);
+	if (slots->running != SLOT_NONE)
+		update_open(u); /* or later, if the disk is not there yet */
 }
 
 int update_open(struct update *u)
