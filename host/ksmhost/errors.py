@@ -41,6 +41,10 @@ class ExitCode(IntEnum):
     """The image is signed with another key than the board's, or wrongly; nothing was sent."""
     WRONG_BOARD = 13
     """The image is for another board; nothing was sent."""
+    NOT_ACTIVATED = 14
+    """The image is on the board and verified, but was not activated, as was asked for."""
+    REVERTED = 15
+    """The image was tried, and the board runs its old one again."""
     INTERRUPTED = 130
     """Ctrl-C."""
     TERMINATED = 143

@@ -29,6 +29,7 @@ VERBS: Final[dict[str, str]] = {
     "set": "Change knobs.",
     "workload": "Start and stop what a board runs to be measured.",
     "size": "Show what the image's parts take.",
+    "flash": "Bring a new image to a board, over its line or onto its card.",
     "keys": "Make and show the key that signs images.",
     "doctor": "Check this machine for what ksmhost needs.",
 }

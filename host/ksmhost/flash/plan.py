@@ -11,7 +11,6 @@ one that is half written never is.
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -25,12 +24,9 @@ from ksmhost.flash.stream import (
     patched,
     pieces,
 )
+from ksmhost.link.session import IN_TARGET, NOWHERE
 
 HASH_BYTES = 8
-IN_PLACE = 0xFFFF_FFFE
-"""The inactive slot holds the block at its very place."""
-NOWHERE = 0xFFFF_FFFF
-"""Neither slot holds the block."""
 
 
 class Tier(Enum):
@@ -72,7 +68,7 @@ def block_hashes(image: bytes) -> list[bytes]:
 def blocks(image: bytes, found: Sequence[int], index_bytes: int = 0) -> Plan:
     """The plan for a board that has told where it has each block.
 
-    `found` is, for each block of the image, its number in the running slot, IN_PLACE or NOWHERE.
+    `found` is, for each block of the image, its number in the running slot, IN_TARGET or NOWHERE.
     ValueError when it is not one number a block.
     """
     if len(found) != -(-len(image) // BLOCK_BYTES):
@@ -80,14 +76,6 @@ def blocks(image: bytes, found: Sequence[int], index_bytes: int = 0) -> Plan:
     groups = [group for run in _runs(found) for group in _groups(image, run)]
     groups += [compressed(image[:BLOCK_BYTES], 0)]
     return Plan(Tier.BLOCKS, len(image), pack(groups), index_bytes)
-
-
-def numbers(answer: bytes) -> tuple[int, ...]:
-    """The numbers of an index answer, 32 bit little-endian each. ValueError for a broken one."""
-    count, rest = divmod(len(answer), 4)
-    if rest:
-        raise ValueError("an index answer is cut short")
-    return struct.unpack(f"<{count}I", answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +97,7 @@ def _runs(found: Sequence[int]) -> Iterator[_Run]:
             continue
         if run is not None:
             yield run
-        run = None if start == IN_PLACE else _Run(block, 1, None if start == NOWHERE else start)
+        run = None if start == IN_TARGET else _Run(block, 1, None if start == NOWHERE else start)
     if run is not None:
         yield run
 

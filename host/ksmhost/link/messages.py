@@ -36,6 +36,7 @@ class Command(IntEnum):
     PUT = 19
     FINISH = 20
     ACTIVATE = 21
+    LINE = 22
 
 
 class _Read(smpmsg.ReadRequest):
@@ -203,6 +204,21 @@ class KnobsAnswer(_Answer):
 
     _COMMAND_ID = Command.KNOBS
     knobs: dict[str, str]
+
+
+class LineRead(_Read):
+    """At which rate does the line run?"""
+
+    _COMMAND_ID = Command.LINE
+
+
+class LineAnswer(_Answer):
+    """The rate, and the board's own."""
+
+    _COMMAND_ID = Command.LINE
+    baud: int
+    own: int
+    quiet: bool
 
 
 class SlotsRead(_Read):

@@ -274,6 +274,10 @@ class SmpSession(ChannelSession):
         """Reset the board."""
         await self._ask(ResetWriteRequest(), ResetWriteResponse, "reset", once=True)
 
+    async def baud(self) -> int:
+        """The line's rate now, as the board has it."""
+        return (await self._ask(msg.LineRead(), msg.LineAnswer, "tell the line's rate")).baud
+
     async def framing(self, wanted: Framing) -> Framing:
         """Have messages framed so, for a transfer; what is used then."""
         return await self._channel.framing(wanted)

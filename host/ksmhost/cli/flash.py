@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ksmhost flash`: a new image for a board, over its line or onto its card."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ksmhost.cli.options import takes_where, with_session
+from ksmhost.errors import ExitCode, KsmhostError
+from ksmhost.link.session import BoardSession, Where
+
+if TYPE_CHECKING:
+    from ksmhost.flash.update import Options
+    from ksmhost.link.smp_session import SmpSession
+
+
+@takes_where
+def verb(
+    where: Where,
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="An image (build/NAME/slot.bin), or one of: status, confirm, revert.",
+            metavar="IMAGE|WORD",
+        ),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be sent, and how long.")
+    ] = False,
+    no_activate: Annotated[
+        bool, typer.Option("--no-activate", help="Send and verify, but do not try it.")
+    ] = False,
+    allow_downgrade: Annotated[
+        bool, typer.Option("--allow-downgrade", help="Take an older image, too.")
+    ] = False,
+    fast: Annotated[
+        int | None,
+        typer.Option("--transfer-baud", help="Rate for the transfer, where both ends can.", min=50),
+    ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option("--sd", help="Write an SD image (sdcard.img) to this disk or file instead."),
+    ] = None,
+    insist: Annotated[
+        bool, typer.Option("--insist", help="With --sd: a disk that is not removable, too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="status: write JSON.")] = False,
+) -> None:
+    """Bring a new image to a board: plan, send, verify, try, confirm.
+
+    Only what the board lacks goes over the line. A cut transfer goes on where it was when the same
+    command is given again. An image that does not come up is left for the old one.
+    """
+    words: dict[str, Callable[[SmpSession], Coroutine[Any, Any, None]]] = {
+        "status": lambda session: _status(session, as_json),
+        "confirm": _confirm,
+        "revert": _revert,
+    }
+    if card is not None:
+        _write_card(Path(what), card, insist)
+    elif what in words:
+        _with_agent(where, words[what])
+    else:
+        from ksmhost.flash.image import read_slot_image  # noqa: PLC0415  (loads cryptography)
+        from ksmhost.flash.update import Options  # noqa: PLC0415
+
+        image = read_slot_image(Path(what))
+        options = Options(allow_downgrade=allow_downgrade, baud=fast)
+        _with_agent(
+            where, lambda session: _flash(session, image, options, dry_run, not no_activate)
+        )
+
+
+def _with_agent(where: Where, use: Callable[[SmpSession], Coroutine[Any, Any, None]]) -> None:
+    async def checked(session: BoardSession) -> None:
+        from ksmhost.link.smp_session import SmpSession  # noqa: PLC0415
+
+        if not isinstance(session, SmpSession):
+            raise KsmhostError(
+                "A board without the agent cannot be updated over its line.",
+                todo="Write its card: ksmhost flash build/NAME/sdcard.img --sd DEVICE",
+                code=ExitCode.USAGE,
+            )
+        await use(session)
+
+    with_session(where, checked)
+
+
+async def _flash(
+    session: SmpSession, image: Any, options: Options, dry_run: bool, activate: bool
+) -> None:
+    from ksmhost.board import find_project  # noqa: PLC0415
+    from ksmhost.flash import kept, update  # noqa: PLC0415
+    from ksmhost.flash.progress import Told  # noqa: PLC0415
+    from ksmhost.flash.text import plan_words  # noqa: PLC0415
+
+    project = None
+    with contextlib.suppress(KsmhostError):
+        project = find_project()
+    folders = kept.folders(project)
+    slots = await update.survey(session, image, options)
+    todo = await update.make_plan(session, image, slots, folders)
+    baud = options.baud or await session.baud()
+    typer.echo(plan_words(image, slots, todo, baud))
+    if dry_run:
+        return
+    with Told() as told:
+        await update.send(session, image, todo, options, told)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(kept.keep, image, folders[0])
+        if not activate:
+            raise KsmhostError(
+                "The image is on the board and verified; it was not tried.",
+                todo="Try it with: ksmhost flash IMAGE",
+                code=ExitCode.NOT_ACTIVATED,
+            )
+        if slots.running is None or slots.slots[slots.running].hash != image.digest:
+            await update.try_out(session, image, options, told)
+
+
+async def _status(session: SmpSession, as_json: bool) -> None:
+    from ksmhost.flash.text import slots_as_json, slots_words  # noqa: PLC0415
+
+    slots = await session.slots()
+    typer.echo(json.dumps(slots_as_json(slots)) if as_json else slots_words(slots))
+
+
+async def _confirm(session: SmpSession) -> None:
+    await session.activate("confirm")
+    typer.echo("confirmed")
+
+
+async def _revert(session: SmpSession) -> None:
+    await session.activate("revert")
+    await session.reset()
+    typer.echo("the board resets into its old image")
+
+
+def _write_card(image: Path, card: Path, insist: bool) -> None:
+    from ksmhost.flash.card import write_card  # noqa: PLC0415
+    from ksmhost.flash.progress import Told  # noqa: PLC0415
+
+    with Told() as told:
+        write_card(image, card, told.step, insist=insist)
+    typer.echo(f"{card}: written and read back")

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An update from its plan to its confirmation.
+
+`survey` refuses what must not be sent, `make_plan` finds the least to send, `send` brings it to the
+inactive slot and has the board verify it, `try_out` boots it and confirms it, or tells that the
+board went back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ksmhost.errors import ExitCode, KsmhostError
+from ksmhost.flash import kept, plan
+from ksmhost.flash.image import SlotImage, check_board
+from ksmhost.flash.keys import short
+from ksmhost.flash.plan import Plan, Tier
+from ksmhost.flash.transfer import transfer
+from ksmhost.link.framing import Framing
+from ksmhost.link.session import (
+    BoardGoneError,
+    LineLostError,
+    LinkState,
+    NoAnswerError,
+    RefusedError,
+    Slots,
+)
+from ksmhost.link.smp_session import SmpSession
+
+SLOT_NAMES = "AB"
+_HASHES_A_REQUEST = 480
+_BEGINS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a trial may take, and how often it is looked after."""
+
+    trial_s: float = 420.0
+    """From the reset until the board runs either slot for good."""
+    silent_s: float = 90.0
+    """So long without an answer from an emulated board: switch it off and on."""
+    look_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user may choose."""
+
+    allow_downgrade: bool = False
+    baud: int | None = None
+    tries: int = 2
+    """How many boots a trial has: the second one is for a power cut in the first."""
+
+
+class Told(Protocol):
+    """Whom an update tells how it goes."""
+
+    def say(self, words: str) -> None:
+        """A step is done, or something happened."""
+        ...
+
+    def progress(self, done_bytes: int, total_bytes: int) -> None:
+        """So much of the stream is on the board."""
+        ...
+
+
+async def survey(session: SmpSession, image: SlotImage, options: Options) -> Slots:
+    """What the board has. Raises KsmhostError when it must not or can not take the image."""
+    slots = await session.slots()
+    check_board(image, slots.board)
+    _check_key(image, slots)
+    _check_version(image, slots, options)
+    if image.size_bytes > slots.slot_bytes:
+        raise KsmhostError(
+            f"{image.path} has {image.size_bytes} bytes; a slot takes {slots.slot_bytes}.",
+            means="Nothing was sent.",
+            code=ExitCode.BAD_IMAGE,
+        )
+    if slots.state.trial:
+        raise KsmhostError(
+            f"Slot {SLOT_NAMES[slots.state.first]} is on trial.",
+            means="Until that is settled the board takes no other image.",
+            todo="ksmhost flash confirm keeps it, ksmhost flash revert leaves it.",
+            code=ExitCode.REFUSED,
+        )
+    return slots
+
+
+def _check_key(image: SlotImage, slots: Slots) -> None:
+    if slots.key and image.key_hash.startswith(slots.key):
+        return
+    board_has = short(slots.key) if slots.key else "no key at all"
+    raise KsmhostError(
+        f"{image.path} is signed with the key {short(image.key_hash)}; "
+        f"the board takes {board_has}.",
+        means="The board would refuse it. Nothing was sent.",
+        todo="Build the image with the board's key: scons key=PATH.",
+        code=ExitCode.BAD_SIGNATURE,
+    )
+
+
+def _check_version(image: SlotImage, slots: Slots, options: Options) -> None:
+    if slots.running is None or options.allow_downgrade:
+        return
+    runs = slots.slots[slots.running].version
+    if runs and _numbers(runs) > tuple(image.version):
+        raise KsmhostError(
+            f"{image.path} is version {image.version}; the board runs {runs}.",
+            means="It would be a step back. Nothing was sent.",
+            todo="Add --allow-downgrade if that is what you want.",
+            code=ExitCode.BAD_IMAGE,
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    numbers, _, build = version.partition("+")
+    try:
+        return (*map(int, numbers.split(".")), int(build or 0))
+    except ValueError:
+        return ()
+
+
+async def make_plan(
+    session: SmpSession, image: SlotImage, slots: Slots, where: Sequence[Path]
+) -> Plan:
+    """The least that has to be sent; `where` are the folders of kept images."""
+    target = slots.slots[slots.target]
+    if _runs(slots, image) or (target.state == "whole" and target.hash == image.digest):
+        return Plan(Tier.NOTHING, image.size_bytes)
+    content = image.path.read_bytes()
+    running = slots.slots[slots.running].hash if slots.running is not None else b""
+    base = kept.find(running, where) if running else None
+    if base is not None:
+        return await asyncio.to_thread(plan.patch, content, base)
+    hashes = plan.block_hashes(content)
+    found: list[int] = []
+    for first in range(0, len(hashes), _HASHES_A_REQUEST):
+        asked = b"".join(hashes[first : first + _HASHES_A_REQUEST])
+        found += await session.update_index(first, asked)
+    index_bytes = len(hashes) * (plan.HASH_BYTES + 4)
+    return await asyncio.to_thread(plan.blocks, content, found, index_bytes)
+
+
+def _runs(slots: Slots, image: SlotImage) -> bool:
+    return slots.running is not None and slots.slots[slots.running].hash == image.digest
+
+
+def seconds(plan_bytes: int, baud: int) -> float:
+    """How long so many bytes take on a line of that rate, framing included."""
+    return plan_bytes * 1.01 * 10 / baud
+
+
+async def send(
+    session: SmpSession, image: SlotImage, todo: Plan, options: Options, told: Told
+) -> None:
+    """Bring the image into the inactive slot and have it verified there.
+
+    Raises what the session raises when the line is lost: the same image, sent again, goes on where
+    it was cut.
+    """
+    if todo.tier is Tier.NOTHING:
+        return
+    async with _fast_line(session, options, told):
+        await _transfer(session, image, todo, told)
+    told.say("verifying: the board reads the slot back")
+    try:
+        await session.update_finish(image.image_sha)
+    except RefusedError as error:
+        raise _not_taken(image, error) from error
+
+
+async def _transfer(session: SmpSession, image: SlotImage, todo: Plan, told: Told) -> None:
+    stream, sha = todo.stream, hashlib.sha256(todo.stream).digest()
+
+    def progress(done: int) -> None:
+        told.progress(done, len(stream))
+
+    for left in reversed(range(_BEGINS)):
+        begin = await session.update_begin(sha, len(stream), image.image_sha, image.size_bytes)
+        if begin:
+            told.say(f"going on at {begin} of {len(stream)} bytes")
+        try:
+            await transfer(session, stream, begin, progress)
+        except RefusedError as error:
+            if error.errno != errno.ESTALE or not left:
+                raise _not_taken(image, error) from error
+        else:
+            return
+
+
+@asynccontextmanager
+async def _fast_line(session: SmpSession, options: Options, told: Told) -> AsyncIterator[None]:
+    """Binary frames, and the rate that was asked for, as far as both ends can."""
+    await session.framing(Framing.COBS)
+    raised = options.baud is not None and await session.raise_baud(options.baud, quiet=True)
+    if options.baud is not None and not raised:
+        told.say(f"the line stays as it is: {options.baud} baud got no answer")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(KsmhostError):
+            if raised:
+                await session.lower_baud()
+            await session.framing(Framing.CONSOLE)
+
+
+def _not_taken(image: SlotImage, error: RefusedError) -> KsmhostError:
+    codes = {
+        errno.EKEYREJECTED: ExitCode.BAD_SIGNATURE,
+        errno.ENOKEY: ExitCode.BAD_SIGNATURE,
+        errno.EMEDIUMTYPE: ExitCode.WRONG_BOARD,
+        errno.EBADMSG: ExitCode.BAD_IMAGE,
+    }
+    return KsmhostError(
+        f"The board did not take {image.path}. {error.what}",
+        means="It runs what it ran before.",
+        todo="Try again." if error.errno in (errno.EBADMSG, errno.EAGAIN) else "",
+        code=codes.get(error.errno, ExitCode.REFUSED),
+    )
+
+
+async def try_out(
+    session: SmpSession,
+    image: SlotImage,
+    options: Options,
+    told: Told,
+    patience: Patience | None = None,
+) -> None:
+    """Boot the image on trial and confirm it. KsmhostError (REVERTED) when the board went back."""
+    before = await session.identity()
+    target = (await session.slots()).target
+    await session.activate("trial", options.tries)
+    told.say(f"slot {SLOT_NAMES[target]} is on trial: resetting the board")
+    await session.reset()
+    slots = await _Trial(session, before.boot_id, told, patience or Patience()).settled()
+    if slots.running != target:
+        raise _reverted(image, slots)
+    await _check_it_runs(session, image)
+    try:
+        await session.activate("confirm")
+    except RefusedError as error:
+        await _leave_trial(session)
+        raise KsmhostError(
+            f"{image.path} does not pass the board's self-test. {error.what}",
+            means="The board was sent back to its old image.",
+            code=ExitCode.REVERTED,
+        ) from error
+    told.say(f"confirmed: {image.version} runs in slot {SLOT_NAMES[target]}")
+
+
+async def _check_it_runs(session: SmpSession, image: SlotImage) -> None:
+    runs = (await session.identity()).build_id
+    if runs and image.build_id and runs != image.build_id:
+        await _leave_trial(session)
+        raise KsmhostError(
+            f"The board runs the kernel {runs[:12]}, not {image.build_id[:12]} of {image.path}.",
+            means="It was sent back to its old image.",
+            code=ExitCode.REVERTED,
+        )
+
+
+async def _leave_trial(session: SmpSession) -> None:
+    await session.activate("revert")
+    await session.reset()
+
+
+class _Trial:
+    """A board that was reset into a slot on trial."""
+
+    def __init__(self, session: SmpSession, boot_id: str, told: Told, patience: Patience) -> None:
+        self._session = session
+        self._boot_id = boot_id
+        self._told = told
+        self._patience = patience
+        self._heard_s = time.monotonic()
+
+    async def settled(self) -> Slots:
+        """The slots, once the board runs the slot on trial or has left it."""
+        ends_s = time.monotonic() + self._patience.trial_s
+        while time.monotonic() < ends_s:
+            slots = await self._look()
+            if slots is not None and (slots.on_trial or not slots.state.trial):
+                return slots
+            await self._push()
+            await asyncio.sleep(self._patience.look_s)
+        raise KsmhostError(
+            f"The board has not answered for {self._patience.trial_s:.0f} s since its reset.",
+            means="Its watchdog or its next power cycle brings it back to its old image.",
+            todo="Switch it off and on; then: ksmhost flash status",
+            code=ExitCode.NO_ANSWER,
+        )
+
+    async def _look(self) -> Slots | None:
+        """The slots, if the board answers and was reset."""
+        try:
+            if (await self._session.identity()).boot_id == self._boot_id:
+                return None
+            slots = await self._session.slots()
+        except (NoAnswerError, LineLostError):
+            return None
+        except BoardGoneError:
+            if self._session.state is LinkState.ENDED:
+                raise
+            return None
+        self._heard_s = time.monotonic()
+        return slots
+
+    async def _push(self) -> None:
+        """Switch a silent board off and on, where that can be done."""
+        if time.monotonic() - self._heard_s < self._patience.silent_s:
+            return
+        self._heard_s = time.monotonic()
+        with contextlib.suppress(RefusedError):
+            await self._session.power_cycle()
+            self._told.say("no answer, and no watchdog is at work: switched it off and on")
+
+
+def _reverted(image: SlotImage, slots: Slots) -> KsmhostError:
+    why = {
+        2: "It used up its boots: it panicked, hung, or nobody could confirm it.",
+        3: "The boot loader found the slot unreadable or damaged.",
+        4: "It was left by request.",
+    }
+    running = SLOT_NAMES[slots.running] if slots.running is not None else "none"
+    return KsmhostError(
+        f"REVERTED: the board did not keep {image.path}; it runs slot {running} again.",
+        means=why.get(slots.state.outcome, ""),
+        todo="ksmhost run --board NAME shows on the desk what the image does at boot.",
+        code=ExitCode.REVERTED,
+    )
