@@ -20,7 +20,8 @@ from SCons.Script import Action
 import debian
 from ksmhost.board.disk import SLOT_HEADER_BYTES, BootState, partition_table
 from ksmhost.errors import KsmhostError
-from ksmhost.flash.image import TLV_BOARD, TLV_BUILD_ID
+from ksmhost.flash import kept
+from ksmhost.flash.image import TLV_BOARD, TLV_BUILD_ID, read_slot_image
 from ksmhost.flash.keys import default_key_path, fingerprint, make_key, read_public
 from steps import EPOCH, StepError, locked, quiet_environment, run_logged, sha256, stop
 
@@ -169,6 +170,8 @@ def _make_slot(target, source, env):
     )  # fmt: skip
     its.unlink()
     fit.unlink()
+    # A later image can go to a board as a patch of this one.
+    kept.keep(read_slot_image(out), Path(str(env["PROJECT"])) / kept.BUILT)
 
 
 _OVERLAY_OFFSET = 0x80000
