@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import subprocess
 from io import StringIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from rich.console import Console
 
 from ksmhost.elf import Footprint, Hole, SizeReport, compare, size_report
+from ksmhost.elf.report import is_ksm_source
 from ksmhost.errors import ExitCode, KsmhostError
 
 SOURCE = """
@@ -151,3 +152,11 @@ def text_of(renderable: object) -> str:
     console.print(renderable)
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
+
+
+@pytest.mark.parametrize("folder", ["mm/ksm", "/somewhere/linux/mm/ksm", "../../../firmware/ksm"])
+def test_ksm_s_own_sources_are_known_by_either_name(folder: str) -> None:
+    """A compiler may name the engine's files by where the kernel's tree links to."""
+    assert is_ksm_source(PurePosixPath(folder) / "engine.h")
+    assert not is_ksm_source(PurePosixPath("include/linux/ksm.h"))
+    assert is_ksm_source(PurePosixPath("mm/ksm.c"))

@@ -119,9 +119,12 @@ def ksm_objects(build_dir: Path) -> list[Path]:
 
 
 def is_ksm_source(path: PurePosixPath) -> bool:
-    """Whether a source file is KSM's own: mm/ksm.c, or anything in mm/ksm/."""
+    """Whether a source file is KSM's own: mm/ksm.c, or anything in mm/ksm/.
+
+    What lies there is links to firmware/ksm/, which ccache follows.
+    """
     parts = path.parts
-    return parts[-2:] == ("mm", "ksm.c") or parts[-3:-1] == ("mm", "ksm")
+    return parts[-2:] == ("mm", "ksm.c") or parts[-3:-1] in (("mm", "ksm"), ("firmware", "ksm"))
 
 
 def _vmlinux(build_dir: Path) -> Path:
