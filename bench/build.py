@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from boot import boards_of_our_own, first_answer
-
 from ksmhost.link import Where
 
 PROJECT = Path(__file__).resolve().parents[1]

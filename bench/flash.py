@@ -29,7 +29,6 @@ sys.path[:0] = [str(PROJECT / "tests/unit"), str(PROJECT / "bench")]
 
 import update_images  # noqa: E402
 from agent_peer import agent_program, make_ksm_dir  # noqa: E402
-from link import simulated_line  # noqa: E402
 
 from ksmhost.flash import plan  # noqa: E402
 from ksmhost.flash.image import read_slot_image  # noqa: E402
@@ -38,6 +37,7 @@ from ksmhost.flash.update import Options, make_plan, send, survey  # noqa: E402
 from ksmhost.link import Timing, Where, open_session  # noqa: E402
 from ksmhost.link.session import IN_TARGET, NOWHERE  # noqa: E402
 from ksmhost.link.smp_session import SmpSession  # noqa: E402
+from link import simulated_line  # noqa: E402
 
 
 class Clock:

@@ -15,9 +15,9 @@ import argparse
 import asyncio
 import io
 
-from boot import boards_of_our_own, ended
 from rich.console import Console
 
+from boot import boards_of_our_own, ended
 from ksmhost.board.model import ENGINES
 from ksmhost.demo import Plan, run
 from ksmhost.sample import Derived
