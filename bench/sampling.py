@@ -109,7 +109,7 @@ async def counted(board: str) -> AsyncIterator[BoardSession]:
     machine = replace(machine, board=replace(described, emulator=emulator))
     owner = await Owner.start(QemuTarget(machine, Timing()), Timing(), agentless=False)
     try:
-        yield SmpSession(LocalChannel(owner))
+        yield SmpSession(LocalChannel(owner), Timing())
     finally:
         await owner.stop()
 

@@ -4,12 +4,18 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 ALONE = tuple(Path(__file__).parent / name for name in ("board", "boot", "engine"))
 """Tests that use the whole machine: one board, boards side by side, kernels timed by their host."""
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Started in the background by a shell: what the tests start would be deaf to Ctrl-C as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -45,6 +45,8 @@ pid_t child_fork(enum child_kind kind, int in, int out, int err)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGINT, SIG_DFL); /* whoever starts us in the background has these ignored */
+	signal(SIGQUIT, SIG_DFL);
 	if (kind == CHILD_SESSION)
 		setsid();
 	else
