@@ -115,14 +115,15 @@ async def _flash(
         await update.send(session, image, todo, options, told)
         with contextlib.suppress(OSError):
             await asyncio.to_thread(kept.keep, image, folders[0])
+        if update.runs(slots, image):
+            return
         if not activate:
             raise KsmhostError(
                 "The image is on the board and verified; it was not tried.",
                 todo="Try it with: ksmhost flash IMAGE",
                 code=ExitCode.NOT_ACTIVATED,
             )
-        if slots.running is None or slots.slots[slots.running].hash != image.digest:
-            await update.try_out(session, image, options, told)
+        await update.try_out(session, image, options, told)
 
 
 async def _status(session: SmpSession, as_json: bool) -> None:
@@ -138,8 +139,11 @@ async def _confirm(session: SmpSession) -> None:
 
 
 async def _revert(session: SmpSession) -> None:
-    await session.activate("revert")
-    await session.reset()
+    from ksmhost.flash import update  # noqa: PLC0415
+    from ksmhost.flash.progress import Told  # noqa: PLC0415
+
+    with Told() as told:
+        await update.revert(session, told)
     typer.echo("the board resets into its old image")
 
 

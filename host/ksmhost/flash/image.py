@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -67,6 +67,8 @@ class SlotImage:
     key_hash: bytes
     """Names the key it is signed with."""
     signature: bytes
+    data: bytes = field(repr=False)
+    """The whole file, as it was checked."""
 
 
 def read_slot_image(path: Path) -> SlotImage:
@@ -137,6 +139,7 @@ def _parse(path: Path, data: bytes) -> SlotImage:
         build_id=protected.get(TLV_BUILD_ID, b"").hex(),
         key_hash=plain[_TLV_KEY_HASH],
         signature=plain[_TLV_ED25519],
+        data=data,
     )
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ksmhost.flash.image import SlotImage
+from ksmhost.errors import KsmhostError
+from ksmhost.flash.image import SlotImage, read_slot_image
 
 BUILT = Path("build/slots")
 """Where a project's build keeps them, from its top."""
@@ -28,10 +28,12 @@ def folders(project: Path | None) -> tuple[Path, ...]:
 
 
 def find(digest: bytes, where: Sequence[Path]) -> bytes | None:
-    """The image of that hash, if it is kept anywhere."""
+    """The image of that hash, if it is kept anywhere, and whole."""
     for folder in where:
-        with contextlib.suppress(OSError):
-            return (folder / f"{digest.hex()}.bin").read_bytes()
+        with contextlib.suppress(KsmhostError):
+            image = read_slot_image(folder / f"{digest.hex()}.bin")
+            if image.digest == digest:
+                return image.data
     return None
 
 
@@ -41,7 +43,7 @@ def keep(image: SlotImage, folder: Path) -> None:
     copy = folder / f"{image.digest.hex()}.bin"
     partial = copy.with_suffix(f".{os.getpid()}")
     try:
-        shutil.copyfile(image.path, partial)
+        partial.write_bytes(image.data)
         partial.replace(copy)
     finally:
         partial.unlink(missing_ok=True)

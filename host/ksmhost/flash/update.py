@@ -31,12 +31,14 @@ from ksmhost.link.session import (
     LineLostError,
     LinkState,
     NoAnswerError,
+    OtherVersionError,
     RefusedError,
     Slots,
 )
 from ksmhost.link.smp_session import SmpSession
 
 SLOT_NAMES = "AB"
+_LOST = (NoAnswerError, LineLostError)
 _HASHES_A_REQUEST = 480
 _BEGINS = 3
 
@@ -45,10 +47,12 @@ _BEGINS = 3
 class Patience:
     """How long a trial may take, and how often it is looked after."""
 
-    trial_s: float = 420.0
+    trial_s: float = 480.0
     """From the reset until the board runs either slot for good."""
     silent_s: float = 90.0
     """So long without an answer from an emulated board: switch it off and on."""
+    boot_s: float = 180.0
+    """The same while it boots, which it may be at still."""
     look_s: float = 1.0
 
 
@@ -112,10 +116,10 @@ def _check_key(image: SlotImage, slots: Slots) -> None:
 def _check_version(image: SlotImage, slots: Slots, options: Options) -> None:
     if slots.running is None or options.allow_downgrade:
         return
-    runs = slots.slots[slots.running].version
-    if runs and _numbers(runs) > tuple(image.version):
+    version = slots.slots[slots.running].version
+    if version and _numbers(version) > tuple(image.version):
         raise KsmhostError(
-            f"{image.path} is version {image.version}; the board runs {runs}.",
+            f"{image.path} is version {image.version}; the board runs {version}.",
             means="It would be a step back. Nothing was sent.",
             todo="Add --allow-downgrade if that is what you want.",
             code=ExitCode.BAD_IMAGE,
@@ -135,23 +139,27 @@ async def make_plan(
 ) -> Plan:
     """The least that has to be sent; `where` are the folders of kept images."""
     target = slots.slots[slots.target]
-    if _runs(slots, image) or (target.state == "whole" and target.hash == image.digest):
+    if runs(slots, image) or (target.state == "whole" and target.hash == image.digest):
         return Plan(Tier.NOTHING, image.size_bytes)
-    content = image.path.read_bytes()
     running = slots.slots[slots.running].hash if slots.running is not None else b""
     base = kept.find(running, where) if running else None
     if base is not None:
-        return await asyncio.to_thread(plan.patch, content, base)
-    hashes = plan.block_hashes(content)
+        return await asyncio.to_thread(plan.patch, image.data, base)
+    return await _plan_blocks(session, image)
+
+
+async def _plan_blocks(session: SmpSession, image: SlotImage) -> Plan:
+    hashes = plan.block_hashes(image.data)
     found: list[int] = []
     for first in range(0, len(hashes), _HASHES_A_REQUEST):
         asked = b"".join(hashes[first : first + _HASHES_A_REQUEST])
         found += await session.update_index(first, asked)
     index_bytes = len(hashes) * (plan.HASH_BYTES + 4)
-    return await asyncio.to_thread(plan.blocks, content, found, index_bytes)
+    return await asyncio.to_thread(plan.blocks, image.data, found, index_bytes)
 
 
-def _runs(slots: Slots, image: SlotImage) -> bool:
+def runs(slots: Slots, image: SlotImage) -> bool:
+    """True if the board runs that very image."""
     return slots.running is not None and slots.slots[slots.running].hash == image.digest
 
 
@@ -168,34 +176,75 @@ async def send(
     Raises what the session raises when the line is lost: the same image, sent again, goes on where
     it was cut.
     """
-    if todo.tier is Tier.NOTHING:
-        return
-    async with _fast_line(session, options, told):
-        await _transfer(session, image, todo, told)
-    told.say("verifying: the board reads the slot back")
     try:
-        await session.update_finish(image.image_sha)
+        if todo.tier is Tier.NOTHING:
+            await _verify_held(session, image, told)
+        else:
+            await _bring(session, image, todo, options, told)
     except RefusedError as error:
         raise _not_taken(image, error) from error
 
 
-async def _transfer(session: SmpSession, image: SlotImage, todo: Plan, told: Told) -> None:
-    stream, sha = todo.stream, hashlib.sha256(todo.stream).digest()
+async def _verify_held(session: SmpSession, image: SlotImage, told: Told) -> None:
+    """The target's content may never have been read since the board came up."""
+    slots = await session.slots()
+    if not runs(slots, image) and not slots.slots[slots.target].checked:
+        await _verify(session, image, told)
 
-    def progress(done: int) -> None:
-        told.progress(done, len(stream))
 
+async def _verify(session: SmpSession, image: SlotImage, told: Told) -> None:
+    told.say("verifying: the board reads the slot back")
+    await session.update_finish(image.image_sha)
+
+
+async def _bring(
+    session: SmpSession, image: SlotImage, todo: Plan, options: Options, told: Told
+) -> None:
+    """Send and verify; where a patch does not fit what the board runs, with blocks instead."""
+    try:
+        await _send_whole(session, image, todo, options, told)
+    except RefusedError as error:
+        if error.errno != errno.EBADMSG or todo.tier is not Tier.PATCH:
+            raise
+        told.say("the patch does not fit what the board has: sending the blocks that it lacks")
+        todo = await _plan_blocks(session, image)
+        await _send_whole(session, image, todo, options, told)
+
+
+async def _send_whole(
+    session: SmpSession, image: SlotImage, todo: Plan, options: Options, told: Told
+) -> None:
+    """Send and verify, begun again when the agent was restarted or misses something."""
     for left in reversed(range(_BEGINS)):
-        begin = await session.update_begin(sha, len(stream), image.image_sha, image.size_bytes)
-        if begin:
-            told.say(f"going on at {begin} of {len(stream)} bytes")
         try:
-            await transfer(session, stream, begin, progress)
+            async with _fast_line(session, options, told):
+                await _transfer(session, image, todo, told)
+            await _verify(session, image, told)
         except RefusedError as error:
-            if error.errno != errno.ESTALE or not left:
-                raise _not_taken(image, error) from error
+            if error.errno not in (errno.ESTALE, errno.EAGAIN) or not left:
+                raise
         else:
             return
+
+
+async def _transfer(session: SmpSession, image: SlotImage, todo: Plan, told: Told) -> None:
+    stream, sha = todo.stream, hashlib.sha256(todo.stream).digest()
+    taken = await session.update_begin(sha, len(stream), image.image_sha, image.size_bytes)
+    if taken:
+        told.say(f"going on at {taken} of {len(stream)} bytes")
+
+    def progress(done: int) -> None:
+        nonlocal taken
+        taken = done
+        told.progress(done, len(stream))
+
+    try:
+        await transfer(session, stream, taken, progress)
+    except OtherVersionError:
+        raise
+    except (LineLostError, NoAnswerError, BoardGoneError) as error:
+        todo_next = f"Give the same command again: it goes on at {taken} of {len(stream)} bytes."
+        raise type(error)(error.what, means=error.means, todo=todo_next) from error
 
 
 @asynccontextmanager
@@ -241,15 +290,17 @@ async def try_out(
     target = (await session.slots()).target
     await session.activate("trial", options.tries)
     told.say(f"slot {SLOT_NAMES[target]} is on trial: resetting the board")
-    await session.reset()
-    slots = await _Trial(session, before.boot_id, told, patience or Patience()).settled()
+    with contextlib.suppress(*_LOST):  # it may have been done; if not, it is done again
+        await session.reset()
+    patience = patience or Patience()
+    slots = await _Trial(session, before.boot_id, told, patience).settled()
     if slots.running != target:
         raise _reverted(image, slots)
-    await _check_it_runs(session, image)
+    await _check_it_runs(session, image, told, patience)
     try:
         await session.activate("confirm")
     except RefusedError as error:
-        await _leave_trial(session)
+        await revert(session, told, patience)
         raise KsmhostError(
             f"{image.path} does not pass the board's self-test. {error.what}",
             means="The board was sent back to its old image.",
@@ -258,20 +309,28 @@ async def try_out(
     told.say(f"confirmed: {image.version} runs in slot {SLOT_NAMES[target]}")
 
 
-async def _check_it_runs(session: SmpSession, image: SlotImage) -> None:
-    runs = (await session.identity()).build_id
-    if runs and image.build_id and runs != image.build_id:
-        await _leave_trial(session)
+async def _check_it_runs(
+    session: SmpSession, image: SlotImage, told: Told, patience: Patience
+) -> None:
+    build_id = (await session.identity()).build_id
+    if build_id and image.build_id and build_id != image.build_id:
+        await revert(session, told, patience)
         raise KsmhostError(
-            f"The board runs the kernel {runs[:12]}, not {image.build_id[:12]} of {image.path}.",
+            f"The board runs the kernel {build_id[:12]}, "
+            f"not {image.build_id[:12]} of {image.path}.",
             means="It was sent back to its old image.",
             code=ExitCode.REVERTED,
         )
 
 
-async def _leave_trial(session: SmpSession) -> None:
+async def revert(session: SmpSession, told: Told, patience: Patience | None = None) -> None:
+    """Leave a trial: the board resets, and boots its old image."""
+    boot_id = (await session.identity()).boot_id
     await session.activate("revert")
-    await session.reset()
+    try:
+        await session.reset()
+    except _LOST:
+        await _Trial(session, boot_id, told, patience or Patience()).settled()
 
 
 class _Trial:
@@ -283,13 +342,15 @@ class _Trial:
         self._told = told
         self._patience = patience
         self._heard_s = time.monotonic()
+        self._has_power = True
+        """As far as is known: a board on a serial port has none to be switched."""
 
     async def settled(self) -> Slots:
-        """The slots, once the board runs the slot on trial or has left it."""
+        """The slots, once the board was reset and answers: on trial, or not any more."""
         ends_s = time.monotonic() + self._patience.trial_s
         while time.monotonic() < ends_s:
             slots = await self._look()
-            if slots is not None and (slots.on_trial or not slots.state.trial):
+            if slots is not None:
                 return slots
             await self._push()
             await asyncio.sleep(self._patience.look_s)
@@ -301,27 +362,34 @@ class _Trial:
         )
 
     async def _look(self) -> Slots | None:
-        """The slots, if the board answers and was reset."""
+        """The slots, if the board answers and was reset; one that was not is reset again."""
         try:
-            if (await self._session.identity()).boot_id == self._boot_id:
-                return None
-            slots = await self._session.slots()
-        except (NoAnswerError, LineLostError):
+            boot_id = (await self._session.identity()).boot_id
+            self._heard_s = time.monotonic()
+            if boot_id != self._boot_id:
+                return await self._session.slots()
+            await self._session.reset()
+        except (*_LOST, RefusedError):  # refused: its disk is not there yet
             return None
         except BoardGoneError:
             if self._session.state is LinkState.ENDED:
                 raise
-            return None
-        self._heard_s = time.monotonic()
-        return slots
+        return None
 
     async def _push(self) -> None:
         """Switch a silent board off and on, where that can be done."""
-        if time.monotonic() - self._heard_s < self._patience.silent_s:
+        booting = self._session.state is LinkState.BOOTING
+        patience_s = self._patience.boot_s if booting else self._patience.silent_s
+        if not self._has_power or time.monotonic() - self._heard_s < patience_s:
             return
         self._heard_s = time.monotonic()
-        with contextlib.suppress(RefusedError):
+        try:
             await self._session.power_cycle()
+        except KsmhostError as error:
+            if error.code is not ExitCode.REFUSED:
+                raise
+            self._has_power = False
+        else:
             self._told.say("no answer, and no watchdog is at work: switched it off and on")
 
 
@@ -331,10 +399,15 @@ def _reverted(image: SlotImage, slots: Slots) -> KsmhostError:
         3: "The boot loader found the slot unreadable or damaged.",
         4: "It was left by request.",
     }
+    means = why.get(slots.state.outcome, "")
+    todo = "ksmhost run --board NAME shows on the desk what the image does at boot."
+    if slots.state.trial:
+        means = "Its trial was not begun: the boot loader could not write the boot state."
+        todo = "ksmhost flash revert leaves the trial. The disk may be worn out or locked."
     running = SLOT_NAMES[slots.running] if slots.running is not None else "none"
     return KsmhostError(
         f"REVERTED: the board did not keep {image.path}; it runs slot {running} again.",
-        means=why.get(slots.state.outcome, ""),
-        todo="ksmhost run --board NAME shows on the desk what the image does at boot.",
+        means=means,
+        todo=todo,
         code=ExitCode.REVERTED,
     )

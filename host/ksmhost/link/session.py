@@ -29,6 +29,10 @@ class NoAnswerError(KsmhostError):
         super().__init__(what, means=means, todo=todo, code=ExitCode.NO_ANSWER)
 
 
+class OtherVersionError(NoAnswerError):
+    """There is an answer that cannot be understood: asking again does not help."""
+
+
 class LineLostError(KsmhostError):
     """The line went away and did not come back within `Timing.back_s`."""
 

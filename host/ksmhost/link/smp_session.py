@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import struct
@@ -42,6 +43,7 @@ from ksmhost.link.session import (
     ConsoleText,
     Identity,
     NoAnswerError,
+    OtherVersionError,
     RefusedError,
     SampleBatch,
     SampleRow,
@@ -239,7 +241,9 @@ class SmpSession(ChannelSession):
     async def update_index(self, first: int, hashes: bytes) -> tuple[int, ...]:
         """Where blocks are."""
         ask = msg.IndexWrite(first=first, hashes=hashes)
-        got = await self._patiently(ask, msg.IndexAnswer, "compare blocks")
+        got = await self._patiently(ask, msg.IndexAnswer, "compare blocks", waits=True)
+        if len(got.found) * 2 != len(hashes):
+            raise self._other_version(ValueError("not one answer a block"))
         return struct.unpack(f"<{len(got.found) // 4}I", got.found)
 
     async def update_begin(
@@ -306,15 +310,26 @@ class SmpSession(ChannelSession):
         ask = msg.SamplingWrite(period_ms=period_ms)
         return _copied(SamplingState, await self._ask(ask, msg.SamplingAnswer, doing))
 
-    async def _patiently(self, ask: Request, answer: type[Answer], doing: str) -> Answer:
-        """A request that takes the board long, asked again and again: it is done only once."""
+    async def _patiently(
+        self, ask: Request, answer: type[Answer], doing: str, *, waits: bool = False
+    ) -> Answer:
+        """A request that takes the board long, asked again and again: it is done only once.
+
+        `waits`: that the board is busy passes, with what it does for an earlier request.
+        """
         deadline = time.monotonic() + self._timing.verify_s
         while True:
             try:
                 return await self._ask(ask, answer, doing)
+            except OtherVersionError:
+                raise
             except NoAnswerError:
                 if time.monotonic() > deadline:
                     raise
+            except RefusedError as error:
+                if not waits or error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(self._timing.probe_s)
 
     async def _ask(
         self, ask: Request, answer: type[Answer], doing: str, *, once: bool = False
@@ -334,8 +349,8 @@ class SmpSession(ChannelSession):
             f"The board refused to {doing}: {refused[1]}.", errno=refused[0], todo=""
         )
 
-    def _other_version(self, error: Exception) -> NoAnswerError:
-        return NoAnswerError(
+    def _other_version(self, error: Exception) -> OtherVersionError:
+        return OtherVersionError(
             f"{self.where}: the agent's answer cannot be understood.",
             means=f"It speaks another version of the protocol ({type(error).__name__}).",
             todo="Use host and image of the same release.",

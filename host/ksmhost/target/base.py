@@ -21,6 +21,11 @@ class Target(Protocol):
         """True if a boot loader runs before the kernel (or may, for all we know)."""
         ...
 
+    @property
+    def has_power(self) -> bool:
+        """True if `power_cycle` can be done."""
+        ...
+
     async def start(self) -> Line:
         """Switch on (or just attach) and return the UART. KsmhostError when that fails."""
         ...

@@ -74,6 +74,7 @@ class QemuTarget:
     """A board in QEMU."""
 
     boots = True
+    has_power = True
 
     def __init__(self, machine: Machine, timing: Timing) -> None:
         self._machine = machine

@@ -80,6 +80,7 @@ class SerialTarget:
 
     loads = True
     boots = False
+    has_power = False
 
     def __init__(self, port: str, baud: int, timing: Timing) -> None:
         self._port = port

@@ -24,6 +24,7 @@ class UmlTarget:
 
     loads = False
     boots = True
+    has_power = True
 
     def __init__(self, machine: Machine, timing: Timing) -> None:
         self._machine = machine

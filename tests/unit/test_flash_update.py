@@ -1,0 +1,432 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An update from plan to confirmation, against a board in memory whose luck is made to order."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from update_images import hash_tlv, make_key, random_bytes, sign
+
+from ksmhost.errors import ExitCode, KsmhostError
+from ksmhost.flash import kept, update
+from ksmhost.flash.image import SlotImage, read_slot_image
+from ksmhost.flash.plan import Plan, Tier
+from ksmhost.flash.update import Options, Patience
+from ksmhost.link import (
+    NOWHERE,
+    BoardGoneError,
+    BootState,
+    Identity,
+    LineLostError,
+    LinkState,
+    NoAnswerError,
+    RefusedError,
+    SlotInfo,
+    Slots,
+)
+from ksmhost.link.framing import Framing
+from ksmhost.link.smp_session import SmpSession
+
+SOON = Patience(trial_s=20.0, silent_s=0.05, boot_s=0.05, look_s=0.001)
+SHORT = replace(SOON, trial_s=0.3)
+EMPTY = SlotInfo("empty", False, 0, 0, b"", b"", "", "", "")
+
+Boot = Callable[["MemoryBoard"], None]
+
+
+class Told:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, words: str) -> None:
+        self.said.append(words)
+
+    def progress(self, done_bytes: int, total_bytes: int) -> None:
+        pass
+
+
+class MemoryBoard:
+    """Two slots, a boot state, and what happens at the next boots.
+
+    `errors` holds, by method, what its next calls raise; None lets one pass.
+    """
+
+    def __init__(self, old: SlotImage, *boots: Boot) -> None:
+        self.state = LinkState.CONNECTED
+        self.errors: dict[str, list[Exception | None]] = {}
+        self.calls: list[str] = []
+        self.boots = list(boots)
+        self.boot_id = "boot-0"
+        self.running = 0
+        self.on_trial = False
+        self.build_id = ""
+        self.boot_state = BootState(0, False, 0, 0, 1)
+        self.slot = [whole(old), EMPTY]
+        self.stream = bytearray()
+
+    def taken(self) -> bytes:
+        return bytes(self.stream)
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        planned = self.errors.get(name)
+        error = planned.pop(0) if planned else None
+        if error is not None:
+            raise error
+
+    async def identity(self) -> Identity:
+        self._call("identity")
+        return Identity(boot_id=self.boot_id, build_id=self.build_id)
+
+    async def slots(self) -> Slots:
+        self._call("slots")
+        return Slots(
+            running=self.running,
+            target=1 - self.running,
+            state=self.boot_state,
+            slots=(self.slot[0], self.slot[1]),
+            slot_bytes=1 << 20,
+            block_bytes=4096,
+            key=b"",
+            on_trial=self.on_trial,
+            watchdog=True,
+            baud_max=0,
+            board="qemu-virt",
+            update=None,
+        )
+
+    async def activate(self, mode: str, tries: int | None = None) -> BootState:
+        self._call(f"activate {mode}")
+        first = self.boot_state.first
+        if mode == "trial":
+            self.boot_state = BootState(1 - self.running, True, tries or 1, 0, 2)
+        elif mode == "confirm":
+            self.boot_state = BootState(first, False, 0, 1, 3)
+        else:
+            self.boot_state = BootState(1 - first, False, 0, 4, 4)
+        return self.boot_state
+
+    async def reset(self) -> None:
+        self._call("reset")
+        self.boot()
+
+    async def power_cycle(self) -> None:
+        self._call("power_cycle")
+        self.boot()
+
+    def boot(self) -> None:
+        self.boot_id += "'"
+        self.running = self.boot_state.first
+        self.on_trial = self.boot_state.trial
+        if self.boots:
+            self.boots.pop(0)(self)
+
+    async def framing(self, wanted: Framing) -> Framing:
+        return wanted
+
+    async def update_index(self, first: int, hashes: bytes) -> tuple[int, ...]:
+        self._call("update_index")
+        return (NOWHERE,) * (len(hashes) // 8)
+
+    async def update_begin(
+        self, stream_sha: bytes, stream_size: int, image_sha: bytes, image_size: int
+    ) -> int:
+        self._call("update_begin")
+        return len(self.stream)
+
+    async def update_put(self, off: int, data: bytes) -> int:
+        await asyncio.sleep(0)
+        if off == len(self.stream):
+            self._call("update_put")
+            self.stream += data
+        return len(self.stream)
+
+    async def update_finish(self, image_sha: bytes) -> None:
+        self._call("update_finish")
+
+
+def whole(image: SlotImage) -> SlotInfo:
+    version = str(image.version)
+    return SlotInfo(
+        "whole", False, 0, image.size_bytes, image.digest, b"", version, "", image.board
+    )
+
+
+def session_of(board: MemoryBoard) -> SmpSession:
+    return cast(Any, board)
+
+
+def refused(number: int) -> RefusedError:
+    return RefusedError(f"The board refused: {os.strerror(number)}.", errno=number)
+
+
+def goes_silent(board: MemoryBoard) -> None:
+    """The board hangs until somebody switches it off and on, or its watchdog bites."""
+    board.errors["identity"] = [NoAnswerError("silence")] * 1_000_000
+    board.state = LinkState.BOOTING
+
+
+def went_back(board: MemoryBoard) -> None:
+    board.errors["identity"] = []
+    board.running, board.on_trial = 0, False
+    board.boot_state = BootState(0, False, 0, 2, 5)
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_key(tmp_path_factory.mktemp("keys"), "board")
+
+
+@pytest.fixture(scope="module")
+def old(key: Path, tmp_path_factory: pytest.TempPathFactory) -> SlotImage:
+    return image_of(random_bytes(1, 60_000), key, tmp_path_factory.mktemp("old"))
+
+
+@pytest.fixture(scope="module")
+def new(key: Path, tmp_path_factory: pytest.TempPathFactory) -> SlotImage:
+    return image_of(random_bytes(2, 60_000), key, tmp_path_factory.mktemp("new"))
+
+
+def image_of(content: bytes, key: Path, folder: Path) -> SlotImage:
+    path = folder / "slot.bin"
+    path.write_bytes(sign(content, key))
+    return read_slot_image(path)
+
+
+def stream(tier: Tier = Tier.BLOCKS, size_bytes: int = 30_000) -> Plan:
+    return Plan(tier, 60_000, bytes(size_bytes))
+
+
+async def try_out(
+    board: MemoryBoard, image: SlotImage, told: Told | None = None, patience: Patience = SOON
+) -> None:
+    async with asyncio.timeout(60):
+        await update.try_out(session_of(board), image, Options(), told or Told(), patience)
+
+
+async def send(board: MemoryBoard, image: SlotImage, plan: Plan, told: Told | None = None) -> None:
+    async with asyncio.timeout(60):
+        await update.send(session_of(board), image, plan, Options(), told or Told())
+
+
+async def reverted(board: MemoryBoard, image: SlotImage) -> str:
+    with pytest.raises(KsmhostError) as caught:
+        await try_out(board, image)
+    assert caught.value.code is ExitCode.REVERTED
+    return str(caught.value)
+
+
+# -- trials ----------------------------------------------------------------------------------------
+
+
+async def test_a_trial_that_comes_up_is_confirmed(old: SlotImage, new: SlotImage) -> None:
+    board, told = MemoryBoard(old), Told()
+    await try_out(board, new, told)
+    assert board.boot_state.outcome == 1 and board.running == 1
+    assert "confirmed" in told.said[-1]
+
+
+async def test_a_trial_that_was_left_is_told(old: SlotImage, new: SlotImage) -> None:
+    assert "used up its boots" in await reverted(MemoryBoard(old, went_back), new)
+
+
+async def test_a_board_without_a_power_switch_is_waited_for(old: SlotImage, new: SlotImage) -> None:
+    def watchdog_later(board: MemoryBoard) -> None:
+        goes_silent(board)
+        asyncio.get_running_loop().call_later(0.5, lambda: (went_back(board), board.boot()))
+
+    board = MemoryBoard(old, watchdog_later)
+    # As it comes from a broker: of no class of its own.
+    board.errors["power_cycle"] = [KsmhostError("no switch", code=ExitCode.REFUSED)] * 100
+    await reverted(board, new)
+    assert board.calls.count("power_cycle") == 1
+
+
+async def test_an_emulated_board_that_hangs_is_switched_off_and_on(
+    old: SlotImage, new: SlotImage
+) -> None:
+    board = MemoryBoard(old, goes_silent, went_back)
+    await reverted(board, new)
+    assert board.calls.count("power_cycle") == 1
+
+
+async def test_a_boot_under_way_is_not_cut_short(old: SlotImage, new: SlotImage) -> None:
+    board = MemoryBoard(old, goes_silent)
+    with pytest.raises(KsmhostError, match="has not answered"):
+        await try_out(board, new, patience=replace(SHORT, boot_s=60.0))
+    assert "power_cycle" not in board.calls
+
+
+async def test_a_disk_that_is_not_there_yet_is_waited_for(old: SlotImage, new: SlotImage) -> None:
+    board = MemoryBoard(old)
+    board.errors["slots"] = [None, refused(errno.ENODEV), refused(errno.ENODEV)]
+    await try_out(board, new)
+    assert board.boot_state.outcome == 1
+
+
+@pytest.mark.parametrize("lost", [NoAnswerError("silence"), LineLostError("gone")])
+async def test_a_reset_that_was_lost_is_asked_for_again(
+    old: SlotImage, new: SlotImage, lost: KsmhostError
+) -> None:
+    board = MemoryBoard(old)
+    board.errors["reset"] = [lost, lost]
+    await try_out(board, new)
+    assert board.calls.count("reset") == 3 and board.boot_state.outcome == 1
+
+
+async def test_a_reset_that_was_done_without_an_answer_is_not_repeated(
+    old: SlotImage, new: SlotImage
+) -> None:
+    board = MemoryBoard(old)
+    board.errors["reset"] = [NoAnswerError("silence")]
+    real = board.reset
+
+    async def silent_reset() -> None:
+        board.boot()
+        await real()
+
+    board.reset = silent_reset  # type: ignore[method-assign]
+    await try_out(board, new)
+    assert board.calls.count("reset") == 1
+
+
+async def test_leaving_a_trial_is_done_though_the_reset_was_lost(
+    old: SlotImage, new: SlotImage
+) -> None:
+    board = MemoryBoard(old)
+    board.errors["activate confirm"] = [refused(errno.EIO)]
+    board.errors["reset"] = [None, NoAnswerError("silence")]
+    assert "self-test" in await reverted(board, new)
+    assert (board.running, board.boot_state.outcome) == (0, 4)
+
+
+async def test_another_kernel_than_the_image_s_is_left(old: SlotImage, new: SlotImage) -> None:
+    def other_kernel(board: MemoryBoard) -> None:
+        board.build_id = "ab" * 20
+
+    board = MemoryBoard(old, other_kernel)
+    assert "runs the kernel abab" in await reverted(board, replace(new, build_id="cd" * 20))
+    assert (board.running, board.boot_state.outcome) == (0, 4)
+
+
+async def test_a_trial_that_the_loader_cannot_count_is_told(old: SlotImage, new: SlotImage) -> None:
+    def old_slot_all_the_same(board: MemoryBoard) -> None:
+        board.running, board.on_trial = 0, False
+
+    said = await reverted(MemoryBoard(old, old_slot_all_the_same), new)
+    assert "could not write the boot state" in said and "flash revert" in said
+
+
+async def test_an_emulator_that_ended_ends_it(old: SlotImage, new: SlotImage) -> None:
+    def ends(board: MemoryBoard) -> None:
+        board.errors["identity"] = [BoardGoneError("ended")]
+        board.state = LinkState.ENDED
+
+    with pytest.raises(BoardGoneError):
+        await try_out(MemoryBoard(old, ends), new)
+
+
+# -- transfers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [LineLostError, NoAnswerError, BoardGoneError])
+async def test_a_lost_line_says_how_to_go_on(
+    old: SlotImage, new: SlotImage, kind: type[KsmhostError]
+) -> None:
+    board = MemoryBoard(old)
+    board.errors["update_put"] = [None, None, kind("lost")]
+    with pytest.raises(kind, match="same command again: it goes on at 8000 of 30000 bytes"):
+        await send(board, new, stream())
+
+
+async def test_an_agent_that_was_restarted_gets_the_rest(old: SlotImage, new: SlotImage) -> None:
+    board, told = MemoryBoard(old), Told()
+    board.errors["update_put"] = [None, refused(errno.ESTALE)]
+    board.errors["update_finish"] = [refused(errno.EAGAIN)]
+    await send(board, new, stream(), told)
+    assert board.taken() == bytes(30_000)
+    assert "going on at 4000 of 30000 bytes" in told.said
+    assert board.calls.count("update_finish") == 2
+
+
+async def test_what_is_missing_for_ever_ends_it(old: SlotImage, new: SlotImage) -> None:
+    board = MemoryBoard(old)
+    board.errors["update_finish"] = [refused(errno.EAGAIN)] * 10
+    with pytest.raises(KsmhostError, match="did not take"):
+        await send(board, new, stream())
+    assert board.calls.count("update_begin") == 3
+
+
+async def test_a_patch_that_does_not_fit_gives_way_to_blocks(
+    old: SlotImage, new: SlotImage
+) -> None:
+    board = MemoryBoard(old)
+    board.errors["update_put"] = [refused(errno.EBADMSG)]
+    await send(board, new, stream(Tier.PATCH))
+    assert "update_index" in board.calls and "update_finish" in board.calls
+
+
+async def test_blocks_that_are_wrong_are_not_repeated(old: SlotImage, new: SlotImage) -> None:
+    board = MemoryBoard(old)
+    board.errors["update_put"] = [refused(errno.EBADMSG)]
+    with pytest.raises(KsmhostError) as caught:
+        await send(board, new, stream())
+    assert caught.value.code is ExitCode.BAD_IMAGE and "update_index" not in board.calls
+
+
+async def test_what_a_slot_holds_already_is_read_before_it_counts(
+    old: SlotImage, new: SlotImage
+) -> None:
+    board = MemoryBoard(old)
+    board.slot[1] = whole(new)
+    plan = await update.make_plan(session_of(board), new, await board.slots(), ())
+    assert plan.tier is Tier.NOTHING
+    await send(board, new, plan)
+    assert board.calls.count("update_finish") == 1
+    board.slot[1] = replace(whole(new), checked=True)
+    await send(board, new, plan)
+    await send(board, old, plan)
+    assert board.calls.count("update_finish") == 1
+
+
+# -- kept images -----------------------------------------------------------------------------------
+
+
+def test_a_kept_image_is_found_only_while_it_is_whole(old: SlotImage, tmp_path: Path) -> None:
+    kept.keep(old, tmp_path)
+    assert kept.find(old.digest, (tmp_path / "none", tmp_path)) == old.data
+    copy = tmp_path / f"{old.digest.hex()}.bin"
+    copy.write_bytes(old.data[:5000] + b"?" + old.data[5001:])
+    assert kept.find(old.digest, (tmp_path,)) is None
+    copy.write_bytes(b"")
+    assert kept.find(old.digest, (tmp_path,)) is None
+
+
+def test_another_image_under_its_name_is_none(
+    old: SlotImage, new: SlotImage, tmp_path: Path
+) -> None:
+    (tmp_path / f"{old.digest.hex()}.bin").write_bytes(new.data)
+    assert kept.find(old.digest, (tmp_path,)) is None
+
+
+async def test_a_file_that_changes_after_it_was_read_is_not_read_again(
+    key: Path, old: SlotImage, tmp_path: Path
+) -> None:
+    image = image_of(random_bytes(3, 60_000), key, tmp_path)
+    image.path.write_bytes(b"something else")
+    board = MemoryBoard(old)
+    plan = await update.make_plan(session_of(board), image, await board.slots(), ())
+    assert plan.image_bytes == image.size_bytes
+    kept.keep(image, tmp_path / "kept")
+    found = kept.find(hash_tlv(image.data), (tmp_path / "kept",))
+    assert found is not None and hashlib.sha256(found).digest() == image.image_sha
