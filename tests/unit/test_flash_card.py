@@ -12,7 +12,9 @@ import pytest
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.flash.card import Roots, check_disk, write_card
 
-IMAGE = random.Random(5).randbytes((3 << 20) + 4096)
+NOISE = random.Random(5).randbytes((3 << 20) + 4096)
+IMAGE = NOISE[:440] + b"HMSK" + NOISE[444:510] + b"\x55\xaa" + NOISE[512:]
+"""As an image for a card starts: with our disk signature, and that of an MBR."""
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -81,6 +83,36 @@ def test_a_file_there_before_is_replaced(image: Path, tmp_path: Path) -> None:
     (tmp_path / "card").write_bytes(bytes(10 << 20))
     write_card(image, tmp_path / "card", silent)
     assert (tmp_path / "card").read_bytes() == IMAGE
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", IMAGE[:500], NOISE, IMAGE[:510] + b"??", IMAGE[:440] + b"????" + IMAGE[444:]],
+)
+def test_what_is_no_image_for_a_card_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "slot.bin").write_bytes(content)
+    (tmp_path / "card").write_bytes(b"before")
+    with pytest.raises(KsmhostError, match="no image for a card") as caught:
+        write_card(tmp_path / "slot.bin", tmp_path / "card", silent)
+    assert caught.value.code is ExitCode.USAGE
+    assert (tmp_path / "card").read_bytes() == b"before"
+
+
+def test_the_image_is_not_written_onto_itself(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(image)
+    os.link(image, tmp_path / "other-name")
+    for card in (image, tmp_path / "link", tmp_path / "other-name"):
+        with pytest.raises(KsmhostError, match="is the image itself"):
+            write_card(image, card, silent)
+    assert image.read_bytes() == IMAGE
+
+
+def test_a_disk_that_is_not_there_is_not_made(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "card").symlink_to("/dev/no-such-disk")
+    for card in (Path("/dev/no-such-disk"), tmp_path / "card"):
+        with pytest.raises(KsmhostError, match="is not there"):
+            write_card(image, card, silent)
+    assert not Path("/dev/no-such-disk").exists()
 
 
 def test_removable_disks_are_taken(computer: Computer) -> None:

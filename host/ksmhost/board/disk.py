@@ -40,6 +40,12 @@ def partition_table(layout: ImageLayout) -> bytes:
     return head + b"".join(entries) + b"\x55\xaa"
 
 
+def is_disk(start: bytes) -> bool:
+    """True if that is how a board's disk starts: with a partition table of ours."""
+    signature = struct.pack("<I", _DISK_SIGNATURE)
+    return start[440:444] == signature and start[510:512] == b"\x55\xaa"
+
+
 def _partition(kind: int, offset: int, size_bytes: int, bootable: bool = False) -> bytes:
     no_chs = b"\xfe\xff\xff"
     first, count = offset // SECTOR_BYTES, size_bytes // SECTOR_BYTES

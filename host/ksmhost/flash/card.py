@@ -7,6 +7,7 @@ not removable is refused unless the user insists, and a mounted one even then.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -16,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ksmhost.board.disk import is_disk
+from ksmhost.board.model import SECTOR_BYTES
 from ksmhost.errors import ExitCode, KsmhostError
 
 Progress = Callable[[str, int, int], None]
@@ -48,16 +51,42 @@ def write_card(
     `insist` allows a disk that is not removable. Raises KsmhostError: USAGE for a target that is
     refused, FAILURE for one that cannot be written or reads back differently.
     """
+    with _open_image(image) as content:
+        _check_target(image, target, roots or Roots(), insist=insist)
+        with _opened(target, os.fstat(content).st_size) as fd:
+            _write(content, fd, progress)
+        os.lseek(content, 0, os.SEEK_SET)
+        with _told(target, "read back"), _open_uncached(target) as fd:
+            _compare(content, fd, target, progress)
+
+
+@contextmanager
+def _open_image(image: Path) -> Iterator[int]:
+    """The image, open for reading; refused unless it is one for a card."""
     if not image.is_file():
         raise _refused(f"{image} is not there.", "Build it: scons board=NAME")
+    with _told(image, "read"):
+        fd = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if not is_disk(os.pread(fd, SECTOR_BYTES, 0)):
+            raise _refused(
+                f"{image} is no image for a card.", "It is build/NAME/sdcard.img that goes there."
+            )
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _check_target(image: Path, target: Path, roots: Roots, *, insist: bool) -> None:
     if target.is_block_device():
-        check_disk(target, roots or Roots(), insist=insist)
-    elif target.exists() and not target.is_file():
-        raise _refused(f"{target} is neither a disk nor a file.", "")
-    with _opened(target, image.stat().st_size) as fd, image.open("rb") as content:
-        _write(content.fileno(), fd, target, progress)
-    with _told(target, "read back"), _open_uncached(target) as fd, image.open("rb") as content:
-        _compare(content.fileno(), fd, target, progress)
+        check_disk(target, roots, insist=insist)
+    elif target.exists():
+        if not target.is_file():
+            raise _refused(f"{target} is neither a disk nor a file.", "")
+        if target.samefile(image):
+            raise _refused(f"{target} is the image itself.", "Name the card: --sd /dev/...")
+    elif target.resolve().is_relative_to("/dev"):  # a file there would be lost, in memory
+        raise _refused(f"{target} is not there.", "Put the card in; lsblk lists the disks.")
 
 
 def check_disk(disk: Path, roots: Roots, *, insist: bool) -> None:
@@ -123,7 +152,7 @@ def _opened(target: Path, image_bytes: int) -> Iterator[int]:
             os.close(fd)
 
 
-def _write(content: int, fd: int, target: Path, progress: Progress) -> None:
+def _write(content: int, fd: int, progress: Progress) -> None:
     total = os.fstat(content).st_size
     done = 0
     while chunk := os.read(content, _CHUNK_BYTES):
@@ -134,7 +163,8 @@ def _write(content: int, fd: int, target: Path, progress: Progress) -> None:
         progress("writing", done, total)
     os.fsync(fd)
     if stat.S_ISBLK(os.fstat(fd).st_mode):
-        fcntl.ioctl(fd, _BLKFLSBUF)
+        with contextlib.suppress(OSError):  # not every disk has it, or any user may
+            fcntl.ioctl(fd, _BLKFLSBUF)
 
 
 @contextmanager
