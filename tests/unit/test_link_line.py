@@ -30,6 +30,7 @@ from ksmhost.target.serial_port import SerialLine
 pytest_plugins = ("link_fixtures",)
 
 TIMING = replace(QUICK, answer_s=1.0, tries=3, baud_test_s=2.0, baud_silence_s=2.0, baud_keep_s=0.5)
+LONG_QUIET = replace(TIMING, baud_silence_s=60.0)
 RATE = 92_160.0
 
 
@@ -202,6 +203,45 @@ async def test_quiet_holds_the_console_back(tmp_path: Path) -> None:
         await link.lower_baud()
         text = (await asyncio.wait_for(heard, 30)).data
         async with asyncio.timeout(30):
+            while b"qu1iet" not in text:
+                text += (await anext(console)).data
+
+
+async def test_what_was_under_way_waits_for_a_board_that_left_the_rate(tmp_path: Path) -> None:
+    line = LineSimulator(tmp_path, RATE)
+    async with on_line(tmp_path, line, replace(TIMING, open_s=60)) as link:
+        assert await link.raise_baud(921_600)
+        line.cut()
+        doing = asyncio.create_task(echoed(link, 8, 1000))
+        await until(lambda: speed(line) == termios.B115200)
+        line.join()
+        await doing
+
+
+async def test_a_raise_that_is_given_up_half_way_is_undone(tmp_path: Path) -> None:
+    line = LineSimulator(tmp_path, RATE)
+    async with on_line(tmp_path, line) as link:
+        raising = asyncio.create_task(link.raise_baud(921_600))
+        await until(lambda: speed(line) == termios.B921600)
+        raising.cancel()
+        await asyncio.gather(raising, return_exceptions=True)
+        await link.lower_baud()
+        assert link._line.baud == 115_200
+        await until(lambda: speed(line) == termios.B115200)
+        await echoed(link, 2, 100)
+
+
+async def test_a_quiet_board_speaks_again_though_the_line_was_lost_meanwhile(
+    tmp_path: Path,
+) -> None:
+    async with on_line(tmp_path, LineSimulator(tmp_path, RATE), LONG_QUIET) as link:
+        assert await link.raise_baud(115_200)
+        await link._baud.drop()  # as when it did not answer for a while
+        console = link.console()
+        await link.console_write(b"echo qu$((1))iet\r")
+        await link.lower_baud()
+        text = b""
+        async with asyncio.timeout(LONG_QUIET.baud_silence_s / 2):
             while b"qu1iet" not in text:
                 text += (await anext(console)).data
 

@@ -8,6 +8,7 @@ import errno
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import cbor2
 import pytest
@@ -27,9 +28,17 @@ from update_images import (
     sign,
 )
 
-from ksmhost.link import NOWHERE, BoardSession, RefusedError, Where, open_session
+from ksmhost.link import (
+    NOWHERE,
+    BoardSession,
+    NoAnswerError,
+    RefusedError,
+    Where,
+    open_session,
+)
 from ksmhost.link.broker import serve
 from ksmhost.link.shell_session import ShellSession
+from ksmhost.link.smp_session import SmpSession
 
 pytest_plugins = ("link_fixtures",)
 pytestmark = pytest.mark.usefixtures("runtime", "no_process_left")
@@ -156,3 +165,45 @@ async def test_a_session_without_agent_refuses_updates_in_words() -> None:
         with pytest.raises(RefusedError, match="Updates need the agent") as refused:
             await doing
         assert refused.value.errno == errno.EOPNOTSUPP
+
+
+class Canned:
+    """A channel on which the board's answers are known beforehand."""
+
+    where = "a board"
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = list(answers)
+
+    async def request(self, message: bytes, *, once: bool = False) -> bytes:
+        return self.answers.pop(0)
+
+
+def index_answer(**body: object) -> bytes:
+    packed = cbor2.dumps(body)
+    return bytes((0x0B, 0)) + len(packed).to_bytes(2, "big") + bytes((0, 64, 0, 17)) + packed
+
+
+def canned(*answers: bytes) -> SmpSession:
+    return SmpSession(cast(Any, Canned(*answers)), QUICK)
+
+
+async def test_an_index_of_a_busy_board_is_waited_for() -> None:
+    busy = index_answer(err={"group": 64, "rc": errno.EBUSY})
+    session = canned(busy, busy, index_answer(found=b"\1\0\0\0"))
+    assert await session.update_index(0, bytes(8)) == (1,)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        index_answer(found=b""),
+        index_answer(found=b"\1\0\0\0\2\0\0\0"),
+        index_answer(found=b"\1\0\0"),
+        index_answer(found="words"),
+        index_answer(lost=1),
+    ],
+)
+async def test_an_answer_without_sense_is_not_asked_for_again(answer: bytes) -> None:
+    with pytest.raises(NoAnswerError, match="cannot be understood"):
+        await canned(answer).update_index(0, bytes(8))

@@ -36,29 +36,35 @@ class BaudChange:
         self._own = line.baud
         self._board_own = line.baud
         self.raised = False
-        """The board is at another rate than its own, or quiet."""
+        """The line is at another rate than its own, or about to be."""
+        self._owes = False
+        """The board was told of another rate, or to be quiet, and not yet of its own again."""
 
     async def raise_to(self, baud: int, *, quiet: bool) -> bool:
         """True when both ends are at `baud`, False when both are (again) where they were."""
         old, deadline = self._line.baud, time.monotonic() + self._timing.baud_test_s
+        was_raised, self._owes = self.raised, True
         told = await self._told(baud, quiet, self._timing.answer_s)
         if told is False:
             return False
-        if told and await self._arrived(baud, quiet):
-            self.raised = True
-            return True
+        if told:
+            self.raised = True  # also for whoever lowers it when this is cancelled
+            if await self._arrived(baud, quiet):
+                return True
         await self._set(old)
+        self.raised = was_raised
         await asyncio.sleep(max(0.0, deadline + self._timing.quiet_s - time.monotonic()))
         return False
 
     async def lower(self) -> None:
         """Back to the board's own rate, and to console text. It finds there by itself, too."""
-        if not self.raised:
+        if not self._owes:
             return
         told = await self._told(self._board_own, False, self._timing.answer_s)
         await self.drop()
         if told is None:
-            await self._await_board()
+            told = await self._await_board()
+        self._owes = told is None
 
     async def drop(self) -> None:
         """The board is gone, or at its own rate: be there too."""
@@ -75,12 +81,14 @@ class BaudChange:
                 return True
         return False
 
-    async def _await_board(self) -> None:
+    async def _await_board(self) -> bool | None:
         """It may not have heard us: it takes its silence to come."""
         deadline = time.monotonic() + self._timing.baud_silence_s + self._timing.baud_test_s
         while time.monotonic() < deadline:
-            if await self._told(self._board_own, False, self._timing.answer_s) is not None:
-                return
+            told = await self._told(self._board_own, False, self._timing.answer_s)
+            if told is not None:
+                return told
+        return None
 
     async def _told(self, baud: int, quiet: bool, patience_s: float) -> bool | None:
         """Ask for a rate; False if it is refused, None without an answer."""
@@ -99,9 +107,10 @@ class BaudChange:
             return None
         except (KsmhostError, cbor2.CBORDecodeError):
             return False
-        if not isinstance(answer, dict) or "own" not in answer:
+        own = answer.get("own") if isinstance(answer, dict) else None
+        if not isinstance(own, int):
             return False
-        self._board_own = int(answer["own"])
+        self._board_own = own
         return True
 
     async def _set(self, baud: int) -> bool:

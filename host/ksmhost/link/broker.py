@@ -83,7 +83,8 @@ class Client:
         while (message := await self._wire.receive()) is not None:
             match message["t"]:
                 case "ask":
-                    self._spawn(self._ask(message))
+                    asking = self._owner.link.request(message["m"], once=message["once"])
+                    self._spawn(self._reply(message, asking, "answer", "m"))
                 case "type":
                     self._spawn(self._reply(message, self._owner.link.console_write(message["d"])))
                 case "cycle":
@@ -108,19 +109,17 @@ class Client:
                 await self._owner.link.lower_baud()
                 await self._owner.link.framing(Framing.CONSOLE)
 
-    async def _ask(self, message: Message) -> None:
+    async def _reply(
+        self, message: Message, doing: Coroutine[Any, Any, Any], kind: str = "done", key: str = "v"
+    ) -> None:
+        """Whatever becomes of it, the client hears: it waits."""
         try:
-            answer = await self._owner.link.request(message["m"], once=message["once"])
-            await self._send({"t": "answer", "id": message["id"], "m": answer})
+            reply = {"t": kind, key: await doing}
         except KsmhostError as error:
-            await self._send({"t": "failed", "id": message["id"], **pack_error(error)})
-
-    async def _reply(self, message: Message, doing: Coroutine[Any, Any, Any]) -> None:
-        try:
-            value = await doing
-            await self._send({"t": "done", "id": message["id"], "v": value})
-        except KsmhostError as error:
-            await self._send({"t": "failed", "id": message["id"], **pack_error(error)})
+            reply = {"t": "failed", **pack_error(error)}
+        except Exception as bug:
+            reply = {"t": "failed", **pack_error(KsmhostError(f"The broker failed: {bug!r}."))}
+        await self._send({**reply, "id": message["id"]})
 
     async def _pass_console(self, console: Stream[ConsoleText]) -> None:
         async for text in console:

@@ -125,8 +125,9 @@ class Timing:
     """How long a board stays at a new rate at which it hears nothing."""
     baud_settle_s: float = 0.05
     """What a board may need to switch once its answer is out."""
-    baud_silence_s: float = 10.0
-    """After so much silence a board goes back to its own rate."""
+    baud_silence_s: float = 5.0
+    """After so much silence a board goes back to its own rate; less than `open_s`, so that what
+    waits for it then still does."""
     baud_keep_s: float = 3.0
     """At another rate the board hears from us this often, whatever else there is to say."""
     stop_s: float = 3.0

@@ -167,6 +167,8 @@ class SmpLink:
         self._next_seq = 0
         self._window = _IN_FLIGHT
         self._heard_at = self._frame_at = self._answer_at = 0.0
+        self._missed_at = 0.0
+        """When a request was last found to be without an answer."""
         self._boot_id = ""
         self.on_board: Callable[[str], None] = lambda name: None
         """Called with the board's name whenever the agent tells it."""
@@ -565,9 +567,12 @@ class SmpLink:
 
     def _expire(self, now: float) -> None:
         for job in [job for job in self._flying if self._due(job) <= now]:
-            if job.framing is None and not job.urgent:
+            # Several in flight are one silence; at another rate the board may have left, which
+            # is for the guard to find out: the requests wait for it at its own.
+            job.silent_tries += self._frame_at < job.sent_at and not self._baud.raised
+            if job.framing is None and not job.urgent and job.sent_at > self._missed_at:
+                self._missed_at = now
                 self._guard.unanswered(now)
-            job.silent_tries += self._frame_at < job.sent_at
             self._retry(job, explain(self._where, self._health, self._watch.prompt))
 
     def _retry(self, job: _Job, error: KsmhostError) -> None:

@@ -122,10 +122,14 @@ class FdIo:
             raise OSError(errno.EINVAL, f"no such rate: {baud} baud")
         if self._fd < 0:
             raise LineClosedError(errno.EBADF, "closed")
-        if os.isatty(self._fd):
+        if not os.isatty(self._fd):
+            return
+        try:
             attributes = termios.tcgetattr(self._fd)
             attributes[4] = attributes[5] = speed
             termios.tcsetattr(self._fd, termios.TCSANOW, attributes)
+        except termios.error as error:  # which is no OSError
+            raise OSError(*error.args) from error
 
     def close(self) -> None:
         """Close the descriptor; a read or write under way ends with OSError."""
