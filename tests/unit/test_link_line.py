@@ -8,6 +8,7 @@ import os
 import random
 import string
 import termios
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -205,6 +206,19 @@ async def test_quiet_holds_the_console_back(tmp_path: Path) -> None:
         async with asyncio.timeout(30):
             while b"qu1iet" not in text:
                 text += (await anext(console)).data
+
+
+async def test_several_requests_in_flight_are_one_silence(tmp_path: Path) -> None:
+    line = LineSimulator(tmp_path, RATE)
+    async with on_line(tmp_path, line, replace(TIMING, open_s=60)) as link:
+        await echoed(link, 4, 10)
+        line.cut()
+        begun_s = time.monotonic()
+        doing = asyncio.create_task(echoed(link, 4, 10))
+        await until(lambda: link.state is LinkState.SILENT)
+        assert time.monotonic() - begun_s > (TIMING.tries - 1) * TIMING.answer_s
+        doing.cancel()
+        await asyncio.gather(doing, return_exceptions=True)
 
 
 async def test_what_was_under_way_waits_for_a_board_that_left_the_rate(tmp_path: Path) -> None:
