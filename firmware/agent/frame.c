@@ -163,7 +163,7 @@ static void piece_end(struct frame_decoder *d, const struct frame_sink *sink)
 {
 	size_t len = d->len ? cobs_decode(d->buffer, d->len) : 0;
 
-	if (d->len && len < 3) {
+	if (d->len && (len < 3 || len - 2 > FRAME_MESSAGE_MAX)) {
 		d->line_errors++;
 	} else if (d->len && frame_crc(d->buffer, len - 2) !=
 				     (uint16_t)(d->buffer[len - 2] << 8 | d->buffer[len - 1])) {

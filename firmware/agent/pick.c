@@ -146,19 +146,24 @@ static bool pairs_even(struct cursor pairs)
 	return items % 2 == 0;
 }
 
-bool pick(const uint8_t *in, size_t len, const char *keys, uint8_t *out, size_t *out_len)
+bool pick(const uint8_t *in, size_t len, const char *keys, uint8_t *out, size_t out_size,
+	  size_t *out_len)
 {
 	struct cursor pairs = { in, in }, pair;
 	size_t count = 0, n = 1;
 
-	if (len && (!map_pairs(in, len, &pairs) || !pairs_even(pairs)))
+	if (out_size == 0 || (len && (!map_pairs(in, len, &pairs) || !pairs_even(pairs))))
 		return false;
 	while (*keys) {
 		size_t key_len = strcspn(keys, " ");
 
 		if (find_pair(pairs, keys, key_len, &pair)) {
-			memcpy(out + n, pair.at, (size_t)(pair.end - pair.at));
-			n += (size_t)(pair.end - pair.at);
+			size_t pair_len = (size_t)(pair.end - pair.at);
+
+			if (pair_len > out_size - n)
+				return false;
+			memcpy(out + n, pair.at, pair_len);
+			n += pair_len;
 			count++;
 		}
 		keys += key_len;

@@ -14,9 +14,10 @@
 
 /*
  * Copy the pairs whose keys are named in keys (separated by spaces), in that order, from the map
- * at in to out, which is as large. An empty input counts as an empty map. False if in is not one
- * well-formed map.
+ * at in to out. An empty input counts as an empty map. False if in is not one well-formed map, or
+ * what is picked does not fit.
  */
-bool pick(const uint8_t *in, size_t len, const char *keys, uint8_t *out, size_t *out_len);
+bool pick(const uint8_t *in, size_t len, const char *keys, uint8_t *out, size_t out_size,
+	  size_t *out_len);
 
 #endif

@@ -49,7 +49,8 @@ static int run_command(struct agent *agent, const struct smp_request *request,
 		return SMP_TOO_NEW;
 	if (!command)
 		return SMP_ENOTSUP;
-	if (!pick(request->body, request->len, command->keys, agent->smp.picked, &picked.len))
+	if (!pick(request->body, request->len, command->keys, agent->smp.picked,
+		  sizeof(agent->smp.picked), &picked.len))
 		return SMP_EINVAL;
 	picked.body = agent->smp.picked;
 	return command->handle(agent, &picked, reply);

@@ -21,6 +21,7 @@
 #include "agent.h"
 #include "bytes.h"
 #include "clock.h"
+#include "cobs.h"
 #include "codec_decode.h"
 #include "crc32.h"
 #include "pick.h"
@@ -256,6 +257,7 @@ static void take_text(void *ctx, const uint8_t *bytes, size_t len)
 static void take_message(void *ctx, enum frame_kind kind, const uint8_t *message, size_t len)
 {
 	(void)ctx;
+	check(len <= FRAME_MESSAGE_MAX, "a message is no longer than it may be");
 	smp_receive(&agent, kind, message, len);
 }
 
@@ -319,11 +321,31 @@ static void feed(const uint8_t *bytes, size_t len)
 	}
 }
 
+/* A COBS frame of any length, as a peer may send it that knows no limit. */
+static void feed_long(const uint8_t *message, size_t len)
+{
+	static uint8_t raw[INPUT_MAX + FRAME_TAILROOM], wire[2 * INPUT_MAX];
+	uint16_t crc = frame_crc(message, len);
+
+	memcpy(raw, message, len);
+	raw[len] = (uint8_t)(crc >> 8);
+	raw[len + 1] = (uint8_t)crc;
+	wire[0] = 0;
+	size_t n = cobs_encode(raw, len + 2, wire + 1) + 1;
+
+	wire[n++] = 0;
+	feed(wire, n);
+}
+
 static void feed_message(enum frame_kind kind, const uint8_t *message, size_t len)
 {
 	static uint8_t raw[FRAME_HEADROOM + FRAME_MESSAGE_MAX + FRAME_TAILROOM];
 	static uint8_t wire[FRAME_WIRE_MAX];
 
+	if (len > FRAME_MESSAGE_MAX && kind == FRAME_COBS) {
+		feed_long(message, len);
+		return;
+	}
 	if (len > FRAME_MESSAGE_MAX)
 		len = FRAME_MESSAGE_MAX;
 	memcpy(raw + FRAME_HEADROOM, message, len);
@@ -345,7 +367,7 @@ static void parse_files(const uint8_t *data, size_t len)
 	record[len] = '\0';
 	n = kmsg_format(record, len, line, sizeof(line), &seq);
 	check(n < sizeof(line), "a line fits");
-	if (pick(data, len, "name val max a", picked, &n))
+	if (pick(data, len, "name val max a", picked, sizeof(picked), &n))
 		check(n <= len + 1, "picking adds nothing");
 	text_make_utf8(record, len);
 	check(text_is_utf8((uint8_t *)record, len), "UTF-8 made is UTF-8");

@@ -125,6 +125,19 @@ def test_lines_go_on_after_noise_that_looks_like_a_delimiter(tmp_path: Path) -> 
         assert wire.answer_to(4) == {"r": "and after"}
 
 
+def test_a_message_too_long_is_not_answered(tmp_path: Path) -> None:
+    """Also one that still fits what frames are collected in."""
+    longest = 4092 - len(echo("x" * 4000)) + 4000
+    with running_agent(tmp_path) as peer, Wire(peer.port) as wire:
+        wire.send(cobs(echo("x" * longest, 1)))
+        assert await_answer(wire, 1) == {"r": "x" * longest}
+        for number, more in enumerate((1, 2, 16, 17), start=2):
+            before = wire.read(2, 0, name="link")["fields"]["line_errors"]
+            wire.send(cobs(echo("x" * (longest + more), number)))
+            assert wire.read(2, 0, name="link")["fields"]["line_errors"] == before + 1
+            assert number not in answers(wire)
+
+
 def test_a_frame_too_long_costs_only_itself(tmp_path: Path) -> None:
     with running_agent(tmp_path) as peer, Wire(peer.port) as wire:
         wire.send(b"\0\x02\x0a\x01" + b"\xff" * 9000 + cobs(echo("next", 1)))
