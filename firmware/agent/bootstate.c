@@ -15,7 +15,11 @@ static const uint8_t magic[4] = { 'K', 'S', 'M', 'B' };
 bool bootstate_decode(struct boot_state *state, const uint8_t *sector)
 {
 	if (memcmp(sector, magic, sizeof(magic)) || get_le32(sector + 4) != STATE_VERSION ||
-	    get_be32(sector + STATE_CRC_AT) != crc32(sector, STATE_CRC_AT) || sector[12] > 1)
+	    get_be32(sector + STATE_CRC_AT) != crc32(sector, STATE_CRC_AT))
+		return false;
+	/* What the boot loader does not take must not count here either. */
+	if (get_le32(sector + 8) == 0 || sector[12] > 1 || sector[14] > 1 ||
+	    sector[15] > OUTCOME_REQUEST)
 		return false;
 	*state = (struct boot_state){ .sequence = get_le32(sector + 8),
 				      .first = sector[12],
