@@ -248,7 +248,7 @@ int agent_prepare(struct agent *agent, const struct agent_options *options)
 	agent->knob_write.ctx = agent;
 	knob_write_init(&agent->knob_write, &agent->loop);
 	update_init(&agent->update, &agent->loop, &options->slots, options->key,
-		    agent->facts.board);
+		    agent->facts.board, options->trial.on);
 	agent->update.done = on_update_job;
 	agent->update.ctx = agent;
 	trial_start(&agent->trial, &options->trial, &agent->update, &agent->loop);

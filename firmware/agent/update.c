@@ -200,11 +200,12 @@ static void work(void *ctx)
 /* ---- requests ---- */
 
 void update_init(struct update *u, struct loop *loop, const struct slots_options *slots,
-		 const char *key_path, const char *board)
+		 const char *key_path, const char *board, bool on_trial)
 {
 	slots_init(&u->slots, slots);
 	image_key_load(&u->key, key_path);
 	u->board = board;
+	u->on_trial = on_trial;
 	u->work = (struct loop_timer){ .fire = work, .ctx = u };
 	loop_timer_add(loop, &u->work);
 	if (slots->running != SLOT_NONE)
@@ -245,6 +246,17 @@ static int begin_anew(struct update *u, const struct progress *want)
 	return err;
 }
 
+/*
+ * The image on trial was given up, but runs until the reset: the target is the slot that is known
+ * to be good, and the only one.
+ */
+static bool is_given_up(const struct update *u)
+{
+	const struct slots *s = &u->slots;
+
+	return u->on_trial && !s->state.trial && s->state.first != s->running;
+}
+
 static int check_limits(const struct update *u, const struct progress *want)
 {
 	if (want->size == 0 || want->image_size < BLOCK_BYTES)
@@ -258,7 +270,7 @@ int update_begin(struct update *u, const struct progress *want, uint32_t *off)
 
 	if (!err)
 		err = check_limits(u, want);
-	if (!err && (u->slots.state.trial || is_busy(u)))
+	if (!err && (u->slots.state.trial || is_given_up(u) || is_busy(u)))
 		err = -EBUSY;
 	if (err)
 		return err;
@@ -331,7 +343,7 @@ int update_try(struct update *u, uint8_t tries)
 
 	if (err)
 		return err;
-	if (u->slots.state.trial && u->slots.state.first == u->slots.running)
+	if (is_given_up(u) || (u->slots.state.trial && u->slots.state.first == u->slots.running))
 		return -EBUSY;
 	if (tries == 0)
 		return -EINVAL;
@@ -387,7 +399,7 @@ int update_erase(struct update *u)
 {
 	int err = update_open(u);
 
-	if (!err && (u->slots.state.trial || is_busy(u)))
+	if (!err && (u->slots.state.trial || is_given_up(u) || is_busy(u)))
 		err = -EBUSY;
 	if (err)
 		return err;

@@ -5,8 +5,9 @@
  * Everything that takes time is done in pieces from the loop's timer, at most one job at a time
  * beside what is being received; a job's end is told by `done`. Errors are errno values, those of
  * images as in verify.h:
- *   ENODEV no slots here, EBUSY a trial that nobody has confirmed or another job, ESTALE nothing is
- *   being received (begin again, it goes on where it was), EAGAIN not all was received right.
+ *   ENODEV no slots here, EBUSY another job, or a trial that nobody has confirmed or that was given
+ *   up and still runs, ESTALE nothing is being received (begin again, it goes on where it was),
+ *   EAGAIN not all was received right.
  */
 #ifndef KSMHOST_UPDATE_H
 #define KSMHOST_UPDATE_H
@@ -32,6 +33,7 @@ struct update {
 	struct slots slots;
 	struct image_key key;
 	const char *board;
+	bool on_trial; /* this boot is one */
 	void (*done)(void *ctx, enum update_job job, int result);
 	void *ctx;
 	struct loop_timer work;
@@ -57,7 +59,7 @@ struct update {
 };
 
 void update_init(struct update *u, struct loop *loop, const struct slots_options *slots,
-		 const char *key_path, const char *board);
+		 const char *key_path, const char *board, bool on_trial);
 
 /* Find the slots, if that is not done yet, and read the boot state anew. */
 int update_open(struct update *u);

@@ -538,6 +538,36 @@ def test_a_trial_is_left_by_request(tmp_path: Path, tried: Disk, images: Images)
     assert tried.state() == BootState(0, 0, 0, 4, 10)
 
 
+def test_a_trial_given_up_cannot_touch_the_slot_it_goes_back_to(
+    tmp_path: Path, tried: Disk, images: Images
+) -> None:
+    """The image on trial runs until the reset: the other one is the only one known to be good."""
+    slots = [path.read_bytes() for path in tried.slots]
+    folder = tmp_path / "agent"
+    with updating(folder, tried, images, "--trial", "60", running="b") as (update, _):
+        assert update.activate("revert")["state"]["first"] == 0
+        assert refused(update.begin(plain_stream(images.new), images.new)) == errno.EBUSY
+        assert refused(update.activate("trial")) == errno.EBUSY
+        assert "err" in update.wire.write(1, 5)
+        assert update.activate("revert")["state"]["sequence"] == 10
+    assert [path.read_bytes() for path in tried.slots] == slots
+    assert tried.state() == BootState(0, 0, 0, 4, 10)
+
+
+def test_a_confirmed_trial_may_be_followed_by_an_update(
+    tmp_path: Path, tried: Disk, images: Images
+) -> None:
+    """In the same boot; and what is then to be tried may be asked for twice, or left."""
+    options = ("--trial", "60")
+    with updating(tmp_path / "agent", tried, images, *options, running="b") as (update, _):
+        assert update.activate("confirm")["state"]["trial"] is False
+        assert update.send(plain_stream(images.new), images.new) == {"ok": True}
+        for _ in range(2):
+            assert update.activate("trial")["state"]["first"] == 0
+        assert update.activate("revert")["state"]["first"] == 1
+        assert update.activate("trial")["state"]["first"] == 0
+
+
 @pytest.mark.parametrize("words", [{"mode": "later"}, {"mode": "trial", "tries": 0}, {"mode": ""}])
 def test_odd_activations_are_refused(
     tmp_path: Path, disk: Disk, images: Images, words: dict[str, Any]
@@ -576,6 +606,24 @@ def test_both_copies_of_the_state_may_be_broken(tmp_path: Path, disk: Disk, imag
         assert update.slots()["state"]["sequence"] == 0
         assert update.activate("trial")["state"]["first"] == 1
     assert disk.state() == BootState(1, 3, 1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        BootState(first=2, sequence=9),
+        BootState(trial=2, sequence=9),
+        BootState(outcome=5, sequence=9),
+    ],
+)
+def test_a_state_the_boot_loader_does_not_take_does_not_count(
+    tmp_path: Path, disk: Disk, images: Images, odd: BootState
+) -> None:
+    with disk.state_file.open("r+b") as file:
+        file.seek(5 << 20)
+        file.write(odd.sector())
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        assert update.slots()["state"]["sequence"] == 1
 
 
 def test_each_change_of_state_is_one_sector_of_the_older_copy(
