@@ -167,6 +167,7 @@ void slots_init(struct slots *s, const struct slots_options *options)
 			     .fd = { -1, -1 },
 			     .direct_fd = { -1, -1 },
 			     .state_fd = -1,
+			     .direct_state_fd = -1,
 			     .state_copy = SLOT_NONE };
 }
 
@@ -185,6 +186,7 @@ void slots_close(struct slots *s)
 		close_fd(&s->direct_fd[i]);
 	}
 	close_fd(&s->state_fd);
+	close_fd(&s->direct_state_fd);
 	slots_init(s, s->options);
 }
 
@@ -224,6 +226,7 @@ static int open_paths(struct slots *s, const struct paths *paths)
 	s->state_fd = open_path(paths->disk, O_RDWR);
 	if (s->state_fd < 0)
 		return s->state_fd;
+	s->direct_state_fd = open_path(paths->disk, O_RDWR | O_DIRECT);
 	int err = slots_read_state(s);
 
 	if (err)
@@ -399,17 +402,52 @@ const uint8_t *slots_map(struct slots *s)
 
 /* ---- the boot state ---- */
 
+/* Aligned, for going past the page cache: there a write that failed still looks done. */
+struct state_sector {
+	_Alignas(BLOCK_BYTES) uint8_t bytes[SECTOR_BYTES];
+};
+
+static int read_copy(const struct slots *s, int copy, struct state_sector *sector)
+{
+	off_t at = state_at[copy];
+	int err = s->direct_state_fd < 0 ? -EINVAL :
+					   read_all(s->direct_state_fd, at, sector->bytes, SECTOR_BYTES);
+
+	if (err != -EINVAL)
+		return err;
+	posix_fadvise(s->state_fd, at, BLOCK_BYTES, POSIX_FADV_DONTNEED); /* whole pages only */
+	return read_all(s->state_fd, at, sector->bytes, SECTOR_BYTES);
+}
+
+static int write_copy(const struct slots *s, int copy, const struct state_sector *sector)
+{
+	struct state_sector there;
+	off_t at = state_at[copy];
+	int err = s->direct_state_fd < 0 ?
+			  -EINVAL :
+			  write_all(s->direct_state_fd, at, sector->bytes, SECTOR_BYTES);
+
+	if (err == -EINVAL)
+		err = write_all(s->state_fd, at, sector->bytes, SECTOR_BYTES);
+	if (!err)
+		err = sync_all(s->state_fd);
+	if (!err)
+		err = read_copy(s, copy, &there);
+	if (!err && memcmp(there.bytes, sector->bytes, SECTOR_BYTES))
+		err = -EIO;
+	return err;
+}
+
 int slots_read_state(struct slots *s)
 {
-	uint8_t sector[SECTOR_BYTES];
+	struct state_sector sector;
 	struct boot_state copy;
 
 	s->state = (struct boot_state){ 0 };
 	s->state_copy = SLOT_NONE;
 	for (int i = 0; i < 2; i++) {
 		/* A copy that cannot be read is no worse than a broken one. */
-		if (read_all(s->state_fd, state_at[i], sector, sizeof(sector)) ||
-		    !bootstate_decode(&copy, sector))
+		if (read_copy(s, i, &sector) || !bootstate_decode(&copy, sector.bytes))
 			continue;
 		if (s->state_copy != SLOT_NONE && copy.sequence <= s->state.sequence)
 			continue;
@@ -422,17 +460,15 @@ int slots_read_state(struct slots *s)
 int slots_write_state(struct slots *s, const struct boot_state *state)
 {
 	struct boot_state next = *state;
-	uint8_t sector[SECTOR_BYTES];
+	struct state_sector sector;
 	int copy = s->state_copy == 0;
 
 	if (s->state_copy != SLOT_NONE && bootstate_same(state, &s->state))
 		return 0;
 	next.sequence = s->state.sequence + 1;
-	bootstate_encode(&next, sector);
-	int err = write_all(s->state_fd, state_at[copy], sector, sizeof(sector));
+	bootstate_encode(&next, sector.bytes);
+	int err = write_copy(s, copy, &sector);
 
-	if (!err)
-		err = sync_all(s->state_fd);
 	if (!err) {
 		s->state = next;
 		s->state_copy = copy;

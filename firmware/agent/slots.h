@@ -33,7 +33,7 @@ struct slots {
 	const struct slots_options *options;
 	bool open;
 	int running, target;
-	int fd[2], direct_fd[2], state_fd;
+	int fd[2], direct_fd[2], state_fd, direct_state_fd;
 	uint32_t bytes; /* what an image may take of a slot */
 	struct boot_state state;
 	int state_copy; /* which copy counts; SLOT_NONE: neither is whole */
@@ -78,10 +78,13 @@ int slots_release(struct slots *s);
 const uint8_t *slots_map(struct slots *s);
 void slots_unmap(struct slots *s);
 
-/* Bring s->state up to date. Without a whole copy it is what the boot loader then takes. */
+/* Bring s->state up to date, from the disk itself. Without a whole copy it is what the boot loader then takes. */
 int slots_read_state(struct slots *s);
 
-/* Write what differs from s->state, as one sector in the copy that does not count. */
+/*
+ * Write what differs from s->state, as one sector in the copy that does not count, and read it
+ * back. Returns 0 or a negative errno: -EIO when the disk does not hold what was written.
+ */
 int slots_write_state(struct slots *s, const struct boot_state *state);
 
 #endif

@@ -7,13 +7,14 @@ import errno
 import os
 import resource
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_peer import AgentPeer, AgentSetup, running_agent, wait_until
+from agent_peer import AgentPeer, AgentSetup, agent_program, running_agent, wait_until
 from agent_wire import Wire
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -644,6 +645,39 @@ def changed(before: bytes, after: bytes) -> list[int]:
     return [
         at for at in range(0, len(before), 512) if before[at : at + 512] != after[at : at + 512]
     ]
+
+
+LYING_DISK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <unistd.h>
+
+ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at)
+{
+	ssize_t (*real)(int, const void *, size_t, off_t) = dlsym(RTLD_NEXT, "pwrite");
+
+	return at == 1 << 20 || at == 5 << 20 ? (ssize_t)len : real(fd, bytes, len, at);
+}
+"""
+"""Says that it wrote the boot state, and did not."""
+
+
+def test_a_state_that_did_not_get_to_the_disk_is_no_success(
+    tmp_path: Path, tried: Disk, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent_program()  # built without the library below
+    source, library = tmp_path / "lying.c", tmp_path / "lying.so"
+    source.write_text(LYING_DISK)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True, timeout=60
+    )
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    monkeypatch.setenv("ASAN_OPTIONS", "verify_asan_link_order=0")
+    with updating(tmp_path / "agent", tried, images, running="b") as (update, _):
+        for mode in ("confirm", "revert"):
+            assert refused(update.activate(mode)) == errno.EIO
+        assert update.slots()["state"]["trial"] is True
+    assert tried.state() == BootState(1, 2, 1, 0, 9)
 
 
 def test_the_watchdog_is_put_off_until_the_image_is_confirmed(
