@@ -159,6 +159,11 @@ void agent_reset(struct agent *agent, bool force)
 	loop_timer_set(&agent->reset_timer, RESET_MIN_MS);
 }
 
+static void on_trial_over(void *ctx)
+{
+	agent_reset(ctx, true);
+}
+
 /* ---- signals ---- */
 
 static void reap_children(struct agent *agent)
@@ -251,6 +256,8 @@ int agent_prepare(struct agent *agent, const struct agent_options *options)
 		    agent->facts.board, options->trial.on);
 	agent->update.done = on_update_job;
 	agent->update.ctx = agent;
+	agent->trial.over = on_trial_over;
+	agent->trial.ctx = agent;
 	trial_start(&agent->trial, &options->trial, &agent->update, &agent->loop);
 	err = workloads_init(&agent->workloads);
 	load_workloads(agent, options->workloads);

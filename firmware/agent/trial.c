@@ -11,7 +11,7 @@
 #include "log.h"
 #include "watchdog.h"
 
-#define PET_MS 1000
+#define WATCH_MS 1000
 
 void trial_confirmed(struct trial *t)
 {
@@ -30,7 +30,7 @@ static bool was_confirmed(struct trial *t)
 	       s->state.first == s->running;
 }
 
-static void pet(void *ctx)
+static void watch(void *ctx)
 {
 	struct trial *t = ctx;
 
@@ -39,11 +39,15 @@ static void pet(void *ctx)
 		return;
 	}
 	if (now_ms() >= t->options->until_ms) {
-		log_line("nobody confirmed this image: leaving it to the watchdog");
+		log_line("nobody confirmed this image: %s",
+			 t->petting ? "leaving it to the watchdog" : "resetting");
+		if (!t->petting)
+			t->over(t->ctx);
 		return;
 	}
-	watchdog_pet(t->options->watchdog_fd);
-	loop_timer_set(&t->timer, PET_MS);
+	if (t->petting)
+		watchdog_pet(t->options->watchdog_fd);
+	loop_timer_set(&t->timer, WATCH_MS);
 }
 
 void trial_start(struct trial *t, const struct trial_options *options, struct update *update,
@@ -51,10 +55,10 @@ void trial_start(struct trial *t, const struct trial_options *options, struct up
 {
 	t->options = options;
 	t->update = update;
-	t->timer = (struct loop_timer){ .fire = pet, .ctx = t };
+	t->timer = (struct loop_timer){ .fire = watch, .ctx = t };
 	loop_timer_add(loop, &t->timer);
 	t->petting = options->on && options->watchdog_fd >= 0;
-	if (t->petting)
+	if (options->on)
 		loop_timer_set(&t->timer, 0);
 }
 

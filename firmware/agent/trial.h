@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A boot on trial: the watchdog runs, and the agent puts it off until somebody confirms the image
- * or the trial's time is over, whatever else hangs.
+ * or the trial's time is over, whatever else hangs. Without a watchdog the agent resets then.
  */
 #ifndef KSMHOST_TRIAL_H
 #define KSMHOST_TRIAL_H
@@ -21,6 +21,8 @@ struct trial_options {
 struct trial {
 	const struct trial_options *options;
 	struct update *update;
+	void (*over)(void *ctx); /* the time is, and no watchdog will end the trial */
+	void *ctx;
 	struct loop_timer timer;
 	bool petting;
 };

@@ -426,8 +426,12 @@ int update_ask_index(struct update *u, uint64_t first, const uint8_t *hashes, si
 
 	if (err)
 		return err;
-	if (u->job == JOB_INDEX && block_index_asks(&u->index, first, hashes, len))
+	bool again = u->indexed && block_index_asks(&u->index, first, hashes, len);
+
+	if (again && u->job == JOB_INDEX)
 		return UPDATE_LATER;
+	if (again && u->index.answered == u->index.asked)
+		return 0; /* a client that missed the answer */
 	if (is_busy(u))
 		return -EBUSY;
 	if (!u->indexed)

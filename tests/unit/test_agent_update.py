@@ -38,6 +38,7 @@ from update_images import (
 GROUP = 64
 SLOTS, INDEX, UPDATE, PUT, FINISH, ACTIVATE = range(16, 22)
 PUT_BYTES = 3000
+EXIT_RESET = 4
 OLD_CONTENT = random_bytes(1, 600_000) + bytes(100_000) + random_bytes(2, 300_000)
 NEW_CONTENT = OLD_CONTENT[:400_000] + random_bytes(3, 5000) + OLD_CONTENT[401_000:]
 
@@ -706,6 +707,25 @@ def test_the_watchdog_is_not_put_off_for_ever(tmp_path: Path, tried: Disk, image
         with running_agent(tmp_path / "agent", setup) as peer:
             wait_until(lambda: "nobody confirmed" in peer.error_text())
             assert read() == b""
+
+
+def test_a_trial_ends_without_a_watchdog_as_well(
+    tmp_path: Path, tried: Disk, images: Images
+) -> None:
+    with updating(tmp_path / "agent", tried, images, "--trial", "0", running="b") as (_, peer):
+        assert peer.process.wait(60) == EXIT_RESET
+        assert "nobody confirmed" in peer.error_text()
+    assert tried.state() == BootState(1, 2, 1, 0, 9)
+
+
+def test_a_confirmed_image_runs_on_without_a_watchdog(
+    tmp_path: Path, tried: Disk, images: Images
+) -> None:
+    tried.set_state(BootState(1, 0, 0, 1, 10))
+    with updating(tmp_path / "agent", tried, images, "--trial", "0", running="b") as (update, peer):
+        assert update.slots()["watchdog"] is False
+        assert peer.process.poll() is None
+        assert "nobody confirmed" not in peer.error_text()
 
 
 def test_an_agent_started_again_after_confirming_stops_the_watchdog(
