@@ -173,12 +173,11 @@ int grp_index(struct agent *agent, const struct smp_request *request, struct smp
 {
 	struct index_request index;
 
-	(void)reply;
 	if (!GRP_DECODE(index_request, request, &index))
 		return SMP_EINVAL;
-	return wait_for_job(agent, request,
-			    update_ask_index(&agent->update, index.first, index.hashes.value,
-					     index.hashes.len));
+	int result = update_ask_index(&agent->update, index.first, index.hashes.value,
+				      index.hashes.len);
+	return result ? wait_for_job(agent, request, result) : answer_index(&agent->update, reply);
 }
 
 static int answer_offset(uint32_t off, struct smp_reply *reply)

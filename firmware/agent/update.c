@@ -111,7 +111,7 @@ static void finish_some(struct update *u)
 	if (result && u->slots.holding) /* it has to be sent anew, also to sectors that cannot be read */
 		progress_erase(&u->slots, &u->progress);
 	slots_unmap(&u->slots);
-	u->receiving = false;
+	u->receiving = u->index_answered = false;
 	u->fault = result;
 	end_job(u, result);
 }
@@ -150,8 +150,10 @@ static void index_some(struct update *u)
 {
 	int result = block_index_step(&u->index);
 
-	if (result != 1)
-		end_job(u, result);
+	if (result == 1)
+		return;
+	u->index_answered = result == 0;
+	end_job(u, result);
 }
 
 static void job_some(struct update *u)
@@ -284,6 +286,7 @@ int update_begin(struct update *u, const struct progress *want, uint32_t *off)
 		stream_open(&u->stream, &u->slots, want->kind == PROGRESS_UPLOAD, u->progress.off,
 			    want->size, want->image_size);
 	u->receiving = true;
+	u->index_answered = false;
 	u->fault = 0;
 	*off = stream_wanted(&u->stream);
 	return 0;
@@ -306,6 +309,7 @@ int update_put(struct update *u, uint32_t off, const uint8_t *bytes, size_t len,
 		return -ESTALE;
 	if (u->stream.error)
 		return u->stream.error;
+	u->index_answered = false;
 	stream_take(&u->stream, off, bytes, len);
 	*wanted = stream_wanted(&u->stream);
 	end_upload(u);
@@ -403,7 +407,7 @@ int update_erase(struct update *u)
 		err = -EBUSY;
 	if (err)
 		return err;
-	u->receiving = false;
+	u->receiving = u->index_answered = false;
 	u->checks[u->slots.target].known = false;
 	return progress_erase(&u->slots, &u->progress);
 }
@@ -426,17 +430,18 @@ int update_ask_index(struct update *u, uint64_t first, const uint8_t *hashes, si
 
 	if (err)
 		return err;
-	bool again = u->indexed && block_index_asks(&u->index, first, hashes, len);
+	bool again = block_index_asks(&u->index, first, hashes, len);
 
 	if (again && u->job == JOB_INDEX)
 		return UPDATE_LATER;
-	if (again && u->index.answered == u->index.asked)
-		return 0; /* a client that missed the answer */
+	if (again && u->index_answered)
+		return 0;
 	if (is_busy(u))
 		return -EBUSY;
 	if (!u->indexed)
 		block_index_init(&u->index, &u->slots, used_of_running(u));
 	u->indexed = true;
+	u->index_answered = false;
 	if (!block_index_ask(&u->index, first, hashes, len))
 		return -EINVAL;
 	return start_job(u, JOB_INDEX);

@@ -49,7 +49,8 @@ struct update {
 	int fault;                    /* FINISH: of the last one, for a client that asks again */
 	uint8_t tries;                /* TRY */
 	struct block_index index;
-	bool indexed; /* index was set up */
+	bool indexed;        /* index was set up */
+	bool index_answered; /* and its last answer still holds: the target is as it was */
 
 	struct slot_check {
 		bool known;
@@ -87,7 +88,10 @@ int update_revert(struct update *u);
 
 int update_erase(struct update *u);
 
-/* UPDATE_LATER (u->index has the answer then) or an error. */
+/*
+ * UPDATE_LATER (u->index has the answer then), 0 when the question is the last one, answered
+ * already, or an error.
+ */
 int update_ask_index(struct update *u, uint64_t first, const uint8_t *hashes, size_t len);
 
 /* What a slot holds, as far as is known without reading all of it. */

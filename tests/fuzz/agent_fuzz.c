@@ -120,7 +120,7 @@ static void finish_update_work(void)
 static void reset_slots(void)
 {
 	slots_close(&agent.update.slots);
-	agent.update.receiving = agent.update.indexed = false;
+	agent.update.receiving = agent.update.indexed = agent.update.index_answered = false;
 	agent.update.job = JOB_NONE;
 	agent.update.work.due_ms = 0;
 	memset(agent.update.checks, 0, sizeof(agent.update.checks));

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from agent_peer import AgentPeer, AgentSetup, agent_program, running_agent, wait_until
-from agent_wire import Wire
+from agent_wire import WRITE, Wire, lines, message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from update_images import (
@@ -185,6 +185,30 @@ def test_index_finds_blocks_here_there_and_nowhere(
             wanted = image[block * BLOCK : (block + 1) * BLOCK]
             assert images.old[where * BLOCK : (where + 1) * BLOCK] == wanted
     assert sum(where < 0xFFFFFFFE for where in found) > len(found) // 3
+
+
+def test_an_index_question_asked_again_does_not_hold_up_the_next(
+    tmp_path: Path, disk: Disk, images: Images
+) -> None:
+    """Its answer was lost, or late; and it is no more worth once the target changes."""
+    disk.make(images.old, images.new)
+    hashes = block_hashes(images.new)
+    first, second = ({"first": at, "hashes": hashes[8 * at : 8 * at + 80]} for at in (0, 100))
+
+    def question(seq: int, body: dict[str, Any]) -> bytes:
+        return lines(message(WRITE, GROUP, INDEX, body, seq=seq))
+
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        update.wire.send(question(1, first))
+        there = update.wire.answer_to(1)
+        assert there == {"found": b"\xfe\xff\xff\xff" * 10}
+        update.wire.send(question(2, first) + question(3, second))
+        assert update.wire.answer_to(2) == update.wire.answer_to(3) == there
+        assert update.wire.write(1, 5) == {}
+        assert update.begin(plain_stream(images.old), images.old) == {"off": 0}
+        update.send(plain_stream(images.old), images.old)
+        update.wire.send(question(4, second))
+        assert update.wire.answer_to(4) != there
 
 
 # -- an update, whole ------------------------------------------------------------------------------
