@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bytes.h"
+#include "log.h"
 #include "procfile.h"
 
 #define DISK_SIGNATURE 0x4b534d48u
@@ -93,23 +94,29 @@ static bool is_partition(const char *name)
 	return access(path, F_OK) == 0;
 }
 
+/* Of two disks that look like ours nobody knows which one was started from: neither is taken. */
 static bool find_disk(char *name, size_t size)
 {
+	static bool said;
 	DIR *class = opendir(BLOCK_CLASS);
 	struct dirent *entry;
-	bool found = false;
+	unsigned found = 0;
 	char path[300];
 
-	while (class && !found && (entry = readdir(class))) {
+	while (class && (entry = readdir(class))) {
 		snprintf(path, sizeof(path), "/dev/%.200s", entry->d_name);
 		if (entry->d_name[0] == '.' || is_partition(entry->d_name) || !is_our_disk(path))
 			continue;
+		if (found++ && !said) {
+			log_line("two disks look like ours, %.100s and %.100s: neither is taken",
+				 name, entry->d_name);
+			said = true;
+		}
 		snprintf(name, size, "%.200s", entry->d_name);
-		found = true;
 	}
 	if (class)
 		closedir(class);
-	return found;
+	return found == 1;
 }
 
 static int64_t partition_number(const char *disk, const char *name)
