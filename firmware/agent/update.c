@@ -214,7 +214,7 @@ void update_init(struct update *u, struct loop *loop, const struct slots_options
 		update_open(u); /* or later, if the disk is not there yet */
 }
 
-int update_open(struct update *u)
+static int open_slots(struct update *u)
 {
 	bool first_time = !u->slots.open;
 	int err = slots_open(&u->slots);
@@ -224,6 +224,23 @@ int update_open(struct update *u)
 	if (first_time)
 		progress_load(&u->slots, u->slots.target, &u->progress);
 	return slots_read_state(&u->slots);
+}
+
+/* Neither slot runs, and the target has become the one to keep. */
+static bool target_is_first(const struct slots *s)
+{
+	return s->running == SLOT_NONE && !s->state.trial && s->state.first == s->target;
+}
+
+int update_open(struct update *u)
+{
+	int err = open_slots(u);
+
+	if (err || u->job != JOB_NONE || !target_is_first(&u->slots))
+		return err;
+	u->receiving = u->index_answered = false;
+	slots_close(&u->slots);
+	return open_slots(u);
 }
 
 static bool same_update(const struct progress *a, const struct progress *b)

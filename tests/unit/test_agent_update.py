@@ -285,6 +285,20 @@ def test_a_rescue_kernel_fills_the_slot_that_is_not_first(
     assert disk.state() == BootState(0, 3, 1, 0, 6)
 
 
+def test_a_rescue_kernel_keeps_the_slot_that_a_revert_went_back_to(
+    tmp_path: Path, images: Images
+) -> None:
+    disk = Disk(tmp_path).make(images.old, images.new, BootState(1, 2, 1, 0, 9))
+    slot_a = disk.slots[0].read_bytes()
+    with updating(tmp_path / "agent", disk, images, running="") as (update, _):
+        assert update.slots()["target"] == 0
+        assert update.activate("revert")["state"]["first"] == 0
+        assert update.slots()["target"] == 1
+        assert update.send(plain_stream(images.old), images.old) == {"ok": True}
+    assert disk.slots[0].read_bytes() == slot_a
+    assert disk.slots[1].read_bytes()[: len(images.old)] == images.old
+
+
 # -- what goes wrong -------------------------------------------------------------------------------
 
 
