@@ -31,11 +31,11 @@ static void on_message(void *ctx, enum frame_kind kind, const uint8_t *message, 
 {
 	struct agent *agent = ctx;
 
+	rate_heard(&agent->rate);
 	if (kind == FRAME_COBS && message[0] == FRAME_TYPED)
 		on_text(ctx, message + 1, len - 1);
 	else
 		smp_receive(ctx, kind, message, len);
-	rate_heard(&agent->rate);
 }
 
 static void on_text_moved(void *ctx)

@@ -59,6 +59,7 @@ static void change(void *ctx)
 void rate_init(struct rate *r, struct serial *serial, struct loop *loop)
 {
 	r->serial = serial;
+	r->wish.baud = serial->baud;
 	r->change = (struct loop_timer){ .fire = change, .ctx = r };
 	r->back = (struct loop_timer){ .fire = back, .ctx = r };
 	loop_timer_add(loop, &r->change);
@@ -86,6 +87,10 @@ int rate_ask(struct rate *r, const struct rate_wish *wish)
 
 void rate_heard(struct rate *r)
 {
-	if (r->state == RATE_TRIED || r->state == RATE_HELD)
+	if (r->state == RATE_SWITCHES)
+		return;
+	if (r->serial->rate != r->wish.baud) /* the line hung up and was opened anew */
+		rate_restore(r);
+	else if (r->state != RATE_OWN)
 		settle(r, true);
 }

@@ -158,6 +158,23 @@ def test_the_line_is_reopened_after_a_hang_up(tmp_path: Path) -> None:
         assert link_counters(wire)["hangups"] == 1
 
 
+def test_a_hang_up_ends_what_the_host_wished_of_the_line(tmp_path: Path) -> None:
+    """The tty is opened at the board's own rate: console text must not wait for another one."""
+    setup = AgentSetup(shell="/bin/sh")
+    with running_agent(tmp_path, setup) as peer, Wire(peer.port) as wire:
+        own = wire.read(64, 22)["baud"]
+        wire.write(64, 22, baud=921600, silence_ms=600_000, quiet=True)
+        wait_until(lambda: answers_echo(wire))
+        assert wire.read(64, 22) == {"baud": 921600, "own": own, "quiet": True}
+        peer.modem.cut()
+        wait_until(lambda: not answers_echo(wire))
+        peer.modem.join()
+        wait_until(lambda: answers_echo(wire))
+        assert wire.read(64, 22) == {"baud": own, "own": own, "quiet": False}
+        wire.send(b"echo ty$((3))ped\r")
+        wire.listen_until(lambda: b"ty3ped" in wire.text)
+
+
 def answers_echo(wire: Wire) -> bool:
     wire.received = b""
     wire.send(lines(echo("again", seq=200)))
