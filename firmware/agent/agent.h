@@ -46,7 +46,6 @@ struct agent_options {
 	struct slots_options slots;
 	const char *key; /* the file of the key that images must be signed with */
 	struct trial_options trial;
-	unsigned baud_max; /* 0: no more than baud */
 };
 
 struct agent {

@@ -97,7 +97,7 @@ int grp_slots(struct agent *agent, const struct smp_request *request, struct smp
 		.key = grp_bytes(u->key.hash, u->key.present ? KEY_HASH_BYTES : 0),
 		.on_trial = o->trial.on,
 		.watchdog = agent->trial.petting,
-		.baud_max = o->baud_max ? o->baud_max : o->baud,
+		.baud_max = o->baud,
 		.board = grp_text(u->board),
 	};
 	for (int i = 0; i < 2; i++)

@@ -11,7 +11,6 @@
 #define RECORD_VERSION 1
 #define RECORD_CRC_AT 508
 #define RECORDS 2
-#define HELD_SECTOR 2
 
 static const uint8_t magic[4] = { 'K', 'S', 'M', 'U' };
 
@@ -81,7 +80,7 @@ void progress_load(struct slots *s, int slot, struct progress *p)
 	if (begun == startable || (begun && slot != s->target))
 		p->kind = PROGRESS_NONE;
 	else if (begun)
-		s->holding = slots_read_tail(s, slot, HELD_SECTOR, s->held) == 0;
+		s->holding = slots_read_tail(s, slot, SLOTS_HELD_SECTOR, s->held) == 0;
 }
 
 static int write_record(struct slots *s, struct progress *p)

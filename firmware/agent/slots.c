@@ -322,7 +322,7 @@ static int write_target(const struct slots *s, uint32_t at, const void *bytes, s
 
 static int write_held(struct slots *s)
 {
-	return slots_write_tail(s, 2, s->held);
+	return slots_write_tail(s, SLOTS_HELD_SECTOR, s->held);
 }
 
 int slots_write(struct slots *s, uint32_t at, const void *bytes, size_t len)

@@ -20,6 +20,7 @@
 
 #define BLOCK_BYTES 4096
 #define SLOT_NONE (-1)
+#define SLOTS_HELD_SECTOR 2     /* of the target's last block: where what is held back is kept */
 #define SLOTS_PIECE_BYTES 262144 /* as much as is read or written in one turn of the loop */
 
 /* Where the slots are, when not on a disk of ours. */
