@@ -417,8 +417,9 @@ struct state_sector {
 static int read_copy(const struct slots *s, int copy, struct state_sector *sector)
 {
 	off_t at = state_at[copy];
-	int err = s->direct_state_fd < 0 ? -EINVAL :
-					   read_all(s->direct_state_fd, at, sector->bytes, SECTOR_BYTES);
+	int err = s->direct_state_fd < 0 ?
+			  -EINVAL :
+			  read_all(s->direct_state_fd, at, sector->bytes, SECTOR_BYTES);
 
 	if (err != -EINVAL)
 		return err;

@@ -79,7 +79,10 @@ int slots_release(struct slots *s);
 const uint8_t *slots_map(struct slots *s);
 void slots_unmap(struct slots *s);
 
-/* Bring s->state up to date, from the disk itself. Without a whole copy it is what the boot loader then takes. */
+/*
+ * Bring s->state up to date, from the disk itself. Without a whole copy it is what the boot loader
+ * then takes.
+ */
 int slots_read_state(struct slots *s);
 
 /*
