@@ -277,6 +277,22 @@ static void take_answer(void *ctx, enum frame_kind kind, const uint8_t *message,
 	check(message[8] >> 5 == 5, "its body is a map");
 }
 
+/*
+ * Apart from the decoder of requests, which takes what does not begin like a request for what else
+ * comes in: text, or lines.
+ */
+static void take_cobs_answer(const uint8_t *wire, size_t len)
+{
+	static uint8_t piece[FRAME_WIRE_MAX];
+
+	check(len > 2 && len - 2 <= sizeof(piece) && wire[len - 1] == 0, "a COBS frame has its ends");
+	memcpy(piece, wire + 1, len - 2);
+	size_t n = cobs_decode(piece, len - 2);
+
+	check(n > 2 && frame_crc(piece, n) == 0, "a COBS frame is whole");
+	take_answer(NULL, FRAME_COBS, piece, n - 2);
+}
+
 /* Whatever came in, what goes out is well-formed. */
 static void drain(void)
 {
@@ -285,7 +301,9 @@ static void drain(void)
 	size_t len;
 
 	while ((len = out_next(&agent.out, true, &bytes))) {
-		if (agent.out.current_is_frame)
+		if (agent.out.current_is_frame && bytes[0] == 0)
+			take_cobs_answer(bytes, len);
+		else if (agent.out.current_is_frame)
 			frame_decode(&answers, bytes, len, &sink);
 		else
 			for (size_t i = 0; i < len; i++)
