@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import struct
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from board_images import fit_with_words, run_tool
 
 from ksmhost.board import Board
 from ksmhost.board.disk import SLOT_HEADER_BYTES
@@ -56,14 +55,10 @@ def make_image(where: Where, described: Board, tmp_path: Path) -> MakeImage:
     key = default_key_path() if default_key_path().exists() else throw_away
 
     def make(words: str) -> Path:
-        slot, fit, image = built.read_bytes(), tmp_path / "fit", tmp_path / "new.bin"
-        size_bytes = struct.unpack_from("<I", slot, 12)[0]
-        fit.write_bytes(slot[SLOT_HEADER_BYTES : SLOT_HEADER_BYTES + size_bytes])
-        place = [str(fit), "/configurations/conf", "bootargs"]
-        line = _run(["fdtget", *place]).strip()
-        _run(["fdtput", "-t", "s", *place, f"{line} {words}"])
+        image = tmp_path / "new.bin"
+        fit = fit_with_words(built.read_bytes(), words, tmp_path)
         newer = board_image.version._replace(build=board_image.version.build + 1)
-        _run(
+        run_tool(
             [sys.executable, "-m", "imgtool.main", "sign", "--header-size", hex(SLOT_HEADER_BYTES),
              "--pad-header", "--slot-size", str(described.image.slot_bytes),
              "--version", str(newer), "--align", "1", "--sha", "256", "--key", str(key),
@@ -74,10 +69,6 @@ def make_image(where: Where, described: Board, tmp_path: Path) -> MakeImage:
         return image
 
     return make
-
-
-def _run(command: list[str]) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 @dataclass(frozen=True, slots=True)

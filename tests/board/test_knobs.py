@@ -35,12 +35,18 @@ async def test_a_knob_keeps_what_was_set(board: BoardSession, name: str, value: 
     assert await board.knob(name) == value
 
 
-async def test_a_refusal_carries_the_kernels_errno(board: BoardSession) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("run", "7"), ("max_page_sharing", "1"), ("sleep_millisecs", "no number")]
+)
+async def test_a_refusal_carries_the_kernels_errno(
+    board: BoardSession, name: str, value: str
+) -> None:
+    before = await board.knob(name)
     with pytest.raises(RefusedError) as refused:
-        await board.set_knob("run", "7")
+        await board.set_knob(name, value)
     assert refused.value.errno == errno.EINVAL
-    assert "run" in str(refused.value)
-    assert await board.knob("run") == "0"
+    assert name in str(refused.value)
+    assert await board.knob(name) == before
 
 
 async def test_pages_to_scan_belongs_to_the_advisor_while_it_runs(board: BoardSession) -> None:

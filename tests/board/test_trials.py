@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from board_images import fit_with_words
 from board_waits import answering
 
 from ksmhost.board import Board, ImageLayout
@@ -62,13 +63,7 @@ def make_disk(described: Board, layout: ImageLayout, tmp_path: Path) -> MakeDisk
 
 def _with_words(slot: bytes, words: str, folder: Path) -> bytes:
     """The slot with `words` at the end of the command line its FIT holds."""
-    fit = folder / "fit"
-    size_bytes = struct.unpack_from("<I", slot, 12)[0]
-    fit.write_bytes(slot[SLOT_HEADER_BYTES : SLOT_HEADER_BYTES + size_bytes])
-    place = [str(fit), "/configurations/conf", "bootargs"]
-    get = subprocess.run(["fdtget", *place], check=True, capture_output=True, text=True, timeout=60)
-    line = f"{get.stdout.strip()} {words}"
-    subprocess.run(["fdtput", "-t", "s", *place, line], check=True, timeout=60)
+    fit = fit_with_words(slot, words, folder)
     header = bytearray(slot[:SLOT_HEADER_BYTES])
     struct.pack_into("<I", header, 12, fit.stat().st_size)
     return bytes(header) + fit.read_bytes()

@@ -17,6 +17,7 @@ from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link.session import BoardSession, Where
 
 if TYPE_CHECKING:
+    from ksmhost.flash.image import SlotImage
     from ksmhost.flash.update import Options
     from ksmhost.link.smp_session import SmpSession
 
@@ -94,7 +95,7 @@ def _with_agent(where: Where, use: Callable[[SmpSession], Coroutine[Any, Any, No
 
 
 async def _flash(
-    session: SmpSession, image: Any, options: Options, dry_run: bool, activate: bool
+    session: SmpSession, image: SlotImage, options: Options, dry_run: bool, activate: bool
 ) -> None:
     from ksmhost.board import find_project  # noqa: PLC0415
     from ksmhost.flash import kept, update  # noqa: PLC0415
