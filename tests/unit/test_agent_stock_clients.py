@@ -6,10 +6,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import cbor2
 import pytest
@@ -22,6 +19,7 @@ from agent_messages import (
     Workloads,
 )
 from agent_peer import COUNTERS, KNOBS, AgentPeer, AgentSetup, running_agent
+from agent_stock import ask, client_of
 from smp.error import MGMT_ERR
 from smp.header import Version
 from smp.statistics_management import STAT_MGMT_ERR
@@ -37,25 +35,8 @@ from smpclient.requests.os_management import (
 from smpclient.requests.settings_management import ReadSetting, WriteSetting
 from smpclient.requests.shell_management import Execute
 from smpclient.requests.statistics_management import GroupData, ListOfGroups
-from smpclient.transport.serial import SMPSerialTransport
 
 RESET_EXIT_CODE = 4
-
-
-@asynccontextmanager
-async def client_of(peer: AgentPeer) -> AsyncIterator[SMPClient]:
-    client = SMPClient(SMPSerialTransport(), peer.port, timeout_s=20.0)
-    await client.connect()
-    try:
-        yield client
-    finally:
-        await client.disconnect()
-
-
-async def ask(client: SMPClient, request: Any) -> Any:
-    response = await client.request(request)
-    assert success(response), response
-    return response
 
 
 async def test_echo_fills_the_whole_buffer_both_ways(tmp_path: Path) -> None:

@@ -5,21 +5,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from agent_peer import AgentPeer, AgentSetup, running_agent
+from agent_stock import ask, client_of
 from smp.image_management import IMG_MGMT_ERR
 from smpclient import SMPClient
-from smpclient.generics import error, success
+from smpclient.generics import error
 from smpclient.requests.image_management import ImageErase, ImageStatesRead, ImageStatesWrite
-from smpclient.transport.serial import SMPSerialTransport
 from update_images import BootState, Disk, hash_tlv, make_key, random_bytes, sign
 
-ANSWER_S = 30.0
 OLD = random_bytes(5, 200_000)
 NEW = random_bytes(6, 400_000)
 STOP_AT = 300_000
@@ -55,22 +52,6 @@ def setup(disk: Disk, images: Images, running: str = "a") -> AgentSetup:
 def folder(parent: Path, name: str) -> Path:
     (parent / name).mkdir()
     return parent / name
-
-
-@asynccontextmanager
-async def client_of(peer: AgentPeer) -> AsyncIterator[SMPClient]:
-    client = SMPClient(SMPSerialTransport(), peer.port, timeout_s=ANSWER_S)
-    await client.connect()
-    try:
-        yield client
-    finally:
-        await client.disconnect()
-
-
-async def ask(client: SMPClient, request: Any) -> Any:
-    response = await client.request(request)
-    assert success(response), response
-    return response
 
 
 async def states(client: SMPClient) -> dict[int, set[str]]:
