@@ -146,6 +146,8 @@ class LineSimulator:
         assert self._task is not None
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        for link in (self.board, self.host):  # its pty's number goes to another soon
+            link.unlink(missing_ok=True)
         for fd in (self._board_fd, self._board_slave, self._host_fd):
             if fd >= 0:
                 os.close(fd)
