@@ -98,11 +98,15 @@ static void refresh_link(struct counters *c, struct counter_source *source)
 static void refresh_workload(struct counters *c, struct counter_source *source)
 {
 	const struct agent *agent = source->ctx;
+	struct latency_figures latency = latency_figures(agent->workloads.latency);
 	struct workload_sums sums = workload_sums(&agent->workloads, NULL);
 
 	c->table[source->first].value = sums.processes;
 	c->table[source->first + 1].value = sums.merging_pages;
 	c->table[source->first + 2].value = sums.profit_bytes;
+	c->table[source->first + 3].value = (int64_t)latency.writes;
+	c->table[source->first + 4].value = (int64_t)latency.p50_ns;
+	c->table[source->first + 5].value = (int64_t)latency.p99_ns;
 }
 
 static void add_own_counters(struct agent *agent)
@@ -112,7 +116,9 @@ static void add_own_counters(struct agent *agent)
 		"frames_dropped", "text_lines_dropped", "console_bytes", "bytes_in",
 		"bytes_out",	  "hangups",
 	};
-	static const char *const workload[] = { "processes", "merging_pages", "profit_bytes" };
+	static const char *const workload[] = {
+		"processes", "merging_pages", "profit_bytes", "writes", "write_p50_ns", "write_p99_ns",
+	};
 
 	counters_add_group(&agent->counters, "link", link, sizeof(link) / sizeof(link[0]),
 			   refresh_link, agent);
@@ -233,7 +239,7 @@ int agent_prepare(struct agent *agent, const struct agent_options *options)
 	agent->console.master.fd = -1;
 	facts_gather(&agent->facts, options->image, options->ksm_dir, options->proc_dir);
 	knobs_init(&agent->knobs, options->ksm_dir);
-	counters_init(&agent->counters, options->ksm_dir, options->proc_dir);
+	counters_init(&agent->counters, options->ksm_dir, options->proc_dir, options->sys_dir);
 	add_own_counters(agent);
 	agent->reset_timer = (struct loop_timer){ .fire = reset_when_sent, .ctx = agent };
 	loop_timer_add(&agent->loop, &agent->reset_timer);
@@ -244,6 +250,7 @@ int agent_prepare(struct agent *agent, const struct agent_options *options)
 	agent->workloads.queued = on_queued;
 	agent->workloads.queued_ctx = agent;
 	agent->workloads.loop = &agent->loop;
+	agent->workloads.latency = &agent->latency;
 	agent->command.loop = &agent->loop;
 	agent->command.shell = access(COMMAND_SHELL, X_OK) ? NULL : COMMAND_SHELL;
 	agent->command.done = on_command_done;

@@ -35,8 +35,8 @@ enum reset_way {
 
 struct agent_options {
 	const char *tty;
-	unsigned baud;
-	const char *ksm_dir, *proc_dir;
+	unsigned baud, max_baud; /* the line's, and what it may be raised to */
+	const char *ksm_dir, *proc_dir, *sys_dir;
 	const char *workloads, *image; /* files, or NULL */
 	const char *shell;             /* on the console, or NULL */
 	const char *kmsg;              /* /dev/kmsg, or NULL */
@@ -62,6 +62,7 @@ struct agent {
 	struct knob_write knob_write;
 	struct smp_request knob_request;
 	struct workloads workloads;
+	struct latency latency;
 	struct console console;
 	struct kmsg kmsg;
 	struct command command;

@@ -78,10 +78,12 @@ int64_t counters_ticks_to_ms(const struct counters *c, int64_t ticks)
 	return ticks * 1000 / c->ticks_per_second;
 }
 
-void counters_init(struct counters *c, const char *ksm_dir, const char *proc_dir)
+void counters_init(struct counters *c, const char *ksm_dir, const char *proc_dir,
+		   const char *sys_dir)
 {
 	memset(c, 0, sizeof(*c));
 	c->proc_dir = proc_dir;
+	c->sys_dir = sys_dir;
 	c->ticks_per_second = sysconf(_SC_CLK_TCK);
 	counters_engine_init(c, ksm_dir);
 	counters_system_init(c);

@@ -66,13 +66,14 @@ struct counters {
 	struct counter_source sources[COUNTER_SOURCES_MAX];
 	size_t source_count;
 	int64_t engine_due_us; /* its counters are read then, also when it has not run */
-	const char *proc_dir;
+	const char *proc_dir, *sys_dir;
 	int64_t ticks_per_second;
 	clockid_t ksmd_clock;
 };
 
-/* Find what this board has; the files of the engine's directory and those under proc_dir. */
-void counters_init(struct counters *c, const char *ksm_dir, const char *proc_dir);
+/* Find what this board has: the files of the engine's directory, those of proc and of sysfs. */
+void counters_init(struct counters *c, const char *ksm_dir, const char *proc_dir,
+		   const char *sys_dir);
 
 /* Add a group whose numbers some other part of the agent knows: refresh fills its counters. */
 void counters_add_group(struct counters *c, const char *name, const char *const *fields,

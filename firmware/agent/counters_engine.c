@@ -118,7 +118,7 @@ static void refresh_ksmd_ticks(struct counters *c, struct counter_source *source
 		c->table[source->first].value = counters_ticks_to_ms(c, source->mark);
 }
 
-static bool clock_ns(clockid_t id, int64_t *ns)
+static bool cpu_clock_ns(clockid_t id, int64_t *ns)
 {
 	struct timespec time;
 
@@ -130,7 +130,7 @@ static bool clock_ns(clockid_t id, int64_t *ns)
 
 static void refresh_ksmd_clock(struct counters *c, struct counter_source *source)
 {
-	if (clock_ns(c->ksmd_clock, &source->mark))
+	if (cpu_clock_ns(c->ksmd_clock, &source->mark))
 		c->table[source->first].value = source->mark / 1000000;
 }
 
@@ -143,7 +143,7 @@ static bool clock_agrees(struct counters *c, int stat_fd, pid_t pid)
 	int64_t ticks, ns;
 
 	if (clock_getcpuclockid(pid, &c->ksmd_clock) || !read_ticks(stat_fd, &ticks) ||
-	    !clock_ns(c->ksmd_clock, &ns))
+	    !cpu_clock_ns(c->ksmd_clock, &ns))
 		return false;
 	int64_t lead_ms = ns / 1000000 - counters_ticks_to_ms(c, ticks);
 	return lead_ms >= 0 && lead_ms < CLOCK_LEAD_MAX_MS;

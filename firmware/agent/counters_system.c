@@ -153,6 +153,34 @@ static void refresh_cpu(struct counters *c, struct counter_source *source)
 	c->table[source->first + 1].value = counters_ticks_to_ms(c, idle);
 }
 
+/* A file that holds one number, in units of the counter's name. */
+static void refresh_number(struct counters *c, struct counter_source *source)
+{
+	char text[32];
+	const char *at = text;
+
+	if (procfile_read(source->fd, text, sizeof(text)) > 0)
+		scan_number(&at, &c->table[source->first].value);
+}
+
+/* Sensors are there on some boards only, and on emulated ones they may fail to be read. */
+static void add_sensor(struct counters *c, const char *file, const char *field)
+{
+	int fd = procfile_open(c->sys_dir, file);
+	char text[32];
+	const char *at = text;
+	int64_t value;
+
+	if (fd < 0)
+		return;
+	if (procfile_read(fd, text, sizeof(text)) <= 0 || !scan_number(&at, &value) ||
+	    !counters_add(c, field)) {
+		close(fd);
+		return;
+	}
+	counters_add_source(c, fd, 1, refresh_number);
+}
+
 static void add_board_file(struct counters *c, const char *file, counter_refresh *refresh,
 			   const char *first, const char *second)
 {
@@ -176,6 +204,8 @@ static void init_board(struct counters *c)
 	add_board_file(c, "loadavg", refresh_load, "load1_milli", NULL);
 	add_board_file(c, "self/statm", refresh_rss, "agent_rss_kib", NULL);
 	add_board_file(c, "stat", refresh_cpu, "cpu_ms", "cpu_idle_ms");
+	add_sensor(c, "class/thermal/thermal_zone0/temp", "temperature_mc");
+	add_sensor(c, "devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "cpu_khz");
 	counters_group_end(c);
 }
 

@@ -15,6 +15,7 @@ enum image_error {
 	IMAGE_INVALID_SLOT = 14,
 	IMAGE_INVALID_OFFSET = 20,
 	IMAGE_INVALID_LENGTH = 21,
+	IMAGE_CURRENT_VERSION_IS_NEWER = 27,
 	IMAGE_ALREADY_PENDING = 28,
 	IMAGE_TOO_LARGE = 30,
 	IMAGE_CONFIRMATION_DENIED = 32,
@@ -32,6 +33,8 @@ static int image_error(int err)
 		return SMP_ENOTSUP;
 	case EBUSY:
 		return IMAGE_ERROR(IMAGE_ALREADY_PENDING);
+	case EPERM:
+		return IMAGE_ERROR(IMAGE_CURRENT_VERSION_IS_NEWER);
 	case EFBIG:
 		return IMAGE_ERROR(IMAGE_TOO_LARGE);
 	case EINVAL:
@@ -124,7 +127,7 @@ static int wait_for_image(struct agent *agent, const struct smp_request *request
 static int try_image(struct agent *agent, const struct smp_request *request,
 		     struct smp_reply *reply)
 {
-	int result = update_try(&agent->update, UPDATE_TRIES_DEFAULT);
+	int result = update_try(&agent->update, UPDATE_TRIES_DEFAULT, false);
 
 	if (result == UPDATE_LATER)
 		return wait_for_image(agent, request);

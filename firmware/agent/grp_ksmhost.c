@@ -158,7 +158,7 @@ const struct smp_command grp_ksmhost[] = {
 	  "stream_sha stream_size image_sha image_size", grp_update },
 	{ SMP_GROUP_KSMHOST, 19, SMP_OP_BIT(SMP_WRITE), "off data", grp_put },
 	{ SMP_GROUP_KSMHOST, 20, SMP_OP_BIT(SMP_WRITE), "image_sha", grp_finish },
-	{ SMP_GROUP_KSMHOST, 21, SMP_OP_BIT(SMP_WRITE), "mode tries", grp_activate },
+	{ SMP_GROUP_KSMHOST, 21, SMP_OP_BIT(SMP_WRITE), "mode tries downgrade", grp_activate },
 	{ SMP_GROUP_KSMHOST, 22, SMP_OP_BIT(SMP_READ) | SMP_OP_BIT(SMP_WRITE),
 	  "baud test_ms silence_ms quiet", grp_line },
 	{ 0 },

@@ -95,9 +95,10 @@ int grp_slots(struct agent *agent, const struct smp_request *request, struct smp
 		.slot_bytes = u->slots.bytes,
 		.block_bytes = BLOCK_BYTES,
 		.key = grp_bytes(u->key.hash, u->key.present ? KEY_HASH_BYTES : 0),
+		.public_key = grp_bytes(u->key.raw, u->key.present ? sizeof(u->key.raw) : 0),
 		.on_trial = o->trial.on,
 		.watchdog = agent->trial.petting,
-		.baud_max = o->baud,
+		.baud_max = o->max_baud > o->baud ? o->max_baud : o->baud,
 		.board = grp_text(u->board),
 	};
 	for (int i = 0; i < 2; i++)
@@ -256,8 +257,9 @@ int grp_activate(struct agent *agent, const struct smp_request *request, struct 
 	if (!GRP_DECODE(activate_request, request, &activate))
 		return SMP_EINVAL;
 	uint64_t tries = activate.tries_present ? activate.tries.tries : UPDATE_TRIES_DEFAULT;
+	bool downgrade = activate.downgrade_present && activate.downgrade.downgrade;
 	if (is_text(&activate.mode, "trial") && tries <= UINT8_MAX)
-		result = update_try(&agent->update, (uint8_t)tries);
+		result = update_try(&agent->update, (uint8_t)tries, downgrade);
 	else if (is_text(&activate.mode, "confirm"))
 		result = agent_confirm(agent);
 	else if (is_text(&activate.mode, "revert"))

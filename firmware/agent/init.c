@@ -104,6 +104,8 @@ static void take_word(struct init *init, const char *word)
 		take_tty(init, value);
 	else if ((value = after(word, "ksmhost.baud=")))
 		init->options.baud = (unsigned)strtoul(value, NULL, 10);
+	else if ((value = after(word, "ksmhost.max_baud=")))
+		init->options.max_baud = (unsigned)strtoul(value, NULL, 10);
 	else if ((value = after(word, "ksmhost.shellgroup=")))
 		init->options.shell_group = *value == '1';
 	else if ((value = after(word, "ksmhost.shell=")))
@@ -114,6 +116,8 @@ static void take_word(struct init *init, const char *word)
 		init->options.trial.on = *value == '1';
 	else if ((value = after(word, "ksmhost.trial_s=")))
 		init->options.trial.until_ms = now_ms() + 1000 * strtol(value, NULL, 10);
+	else if ((value = after(word, "ksmhost.watchdog=")))
+		init->options.trial.locked = strcmp(value, "locked") == 0;
 	else if ((value = after(word, "ksmhost.agent=")))
 		init->run_agent = *value != '0';
 	else if ((value = after(word, "ksmhost.emulated=")))
@@ -351,6 +355,7 @@ void init_main(struct agent *agent)
 		.baud = 115200,
 		.ksm_dir = "/sys/kernel/mm/ksm",
 		.proc_dir = "/proc",
+		.sys_dir = "/sys",
 		.workloads = "/etc/ksmhost/workloads.cbor",
 		.image = "/etc/ksmhost/image.cbor",
 		.shell = "/bin/sh",

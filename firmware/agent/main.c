@@ -25,8 +25,10 @@ static const char usage[] =
 	"usage: ksmhost-agent --tty DEVICE [options]\n"
 	"  --tty DEVICE      the line to the host, e.g. /dev/ttyAMA0\n"
 	"  --baud RATE       its speed (115200)\n"
+	"  --max-baud RATE   the highest it may be raised to (no higher)\n"
 	"  --ksm-dir DIR     the engine's directory (/sys/kernel/mm/ksm)\n"
 	"  --proc-dir DIR    where proc is mounted (/proc)\n"
+	"  --sys-dir DIR     where sysfs is mounted (/sys)\n"
 	"  --workloads FILE  table of workloads (/etc/ksmhost/workloads.cbor)\n"
 	"  --image FILE      what the image says of itself (/etc/ksmhost/image.cbor)\n"
 	"  --shell PATH      what to run on the console, e.g. /bin/login (none)\n"
@@ -40,13 +42,16 @@ static const char usage[] =
 	"  --key FILE        public key of whoever may sign images (/etc/ksmhost/key.pub)\n"
 	"  --trial SECONDS   this boot is a trial; so long is the watchdog put off\n"
 	"  --watchdog FD     the watchdog, open\n"
+	"  --locked          only a reset stops it\n"
 	"  --version, --help\n";
 
 enum option_id {
 	OPT_TTY = 256,
 	OPT_BAUD,
+	OPT_MAX_BAUD,
 	OPT_KSM_DIR,
 	OPT_PROC_DIR,
+	OPT_SYS_DIR,
 	OPT_WORKLOADS,
 	OPT_IMAGE,
 	OPT_SHELL,
@@ -60,6 +65,7 @@ enum option_id {
 	OPT_KEY,
 	OPT_TRIAL,
 	OPT_WATCHDOG,
+	OPT_LOCKED,
 	OPT_VERSION,
 	OPT_HELP,
 };
@@ -67,8 +73,10 @@ enum option_id {
 static const struct option long_options[] = {
 	{ "tty", required_argument, NULL, OPT_TTY },
 	{ "baud", required_argument, NULL, OPT_BAUD },
+	{ "max-baud", required_argument, NULL, OPT_MAX_BAUD },
 	{ "ksm-dir", required_argument, NULL, OPT_KSM_DIR },
 	{ "proc-dir", required_argument, NULL, OPT_PROC_DIR },
+	{ "sys-dir", required_argument, NULL, OPT_SYS_DIR },
 	{ "workloads", required_argument, NULL, OPT_WORKLOADS },
 	{ "image", required_argument, NULL, OPT_IMAGE },
 	{ "shell", required_argument, NULL, OPT_SHELL },
@@ -82,6 +90,7 @@ static const struct option long_options[] = {
 	{ "key", required_argument, NULL, OPT_KEY },
 	{ "trial", required_argument, NULL, OPT_TRIAL },
 	{ "watchdog", required_argument, NULL, OPT_WATCHDOG },
+	{ "locked", no_argument, NULL, OPT_LOCKED },
 	{ "version", no_argument, NULL, OPT_VERSION },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ 0 },
@@ -163,6 +172,9 @@ static void take_update_option(struct agent_options *o, int id, char *value)
 	case OPT_WATCHDOG:
 		o->trial.watchdog_fd = (int)parse_number(value);
 		break;
+	case OPT_LOCKED:
+		o->trial.locked = true;
+		break;
 	default: /* getopt has said what is wrong */
 		wrong_use("see below", "");
 	}
@@ -177,11 +189,17 @@ static void take_option(struct agent_options *o, int id, char *value)
 	case OPT_BAUD:
 		o->baud = parse_baud(value);
 		break;
+	case OPT_MAX_BAUD:
+		o->max_baud = parse_baud(value);
+		break;
 	case OPT_KSM_DIR:
 		o->ksm_dir = value;
 		break;
 	case OPT_PROC_DIR:
 		o->proc_dir = value;
+		break;
+	case OPT_SYS_DIR:
+		o->sys_dir = value;
 		break;
 	case OPT_WORKLOADS:
 		o->workloads = value;
@@ -234,6 +252,7 @@ int main(int argc, char **argv)
 		.baud = 115200,
 		.ksm_dir = "/sys/kernel/mm/ksm",
 		.proc_dir = "/proc",
+		.sys_dir = "/sys",
 		.workloads = "/etc/ksmhost/workloads.cbor",
 		.image = "/etc/ksmhost/image.cbor",
 		.kmsg = "/dev/kmsg",

@@ -22,6 +22,7 @@ void stream_open(struct stream *s, struct slots *slots, bool raw, uint32_t base,
 	*s = (struct stream){ .slots = slots,
 			      .raw = raw,
 			      .base = base,
+			      .kept = base,
 			      .size = size,
 			      .image_size = image_size };
 }
@@ -33,7 +34,7 @@ uint32_t stream_wanted(const struct stream *s)
 
 bool stream_done(const struct stream *s)
 {
-	return s->base == s->size;
+	return s->kept == s->size;
 }
 
 void stream_take(struct stream *s, uint32_t off, const uint8_t *bytes, size_t len)
@@ -184,6 +185,17 @@ static enum stream_progress decode(struct stream *s)
 	return go_to(s, STREAM_WRITE);
 }
 
+static enum stream_progress end_group(struct stream *s)
+{
+	s->base += s->group.len;
+	s->have -= s->group.len;
+	memmove(buffer, buffer + s->group.len, s->have);
+	s->failures = 0;
+	s->unsynced += s->group.size;
+	return go_to(s, s->unsynced >= STREAM_SYNC_BYTES || s->base == s->size ? STREAM_SYNC :
+										 STREAM_COLLECT);
+}
+
 static enum stream_progress write_piece(struct stream *s)
 {
 	const struct group *g = &s->group;
@@ -194,19 +206,17 @@ static enum stream_progress write_piece(struct stream *s)
 	if (err)
 		return give_up(s, err);
 	s->done += len;
-	return s->done < g->size ? STREAM_WORKS : go_to(s, STREAM_SYNC);
+	return s->done < g->size ? STREAM_WORKS : end_group(s);
 }
 
-static enum stream_progress sync_group(struct stream *s)
+static enum stream_progress sync_groups(struct stream *s)
 {
 	int err = slots_sync(s->slots);
 
 	if (err)
 		return give_up(s, err);
-	s->base += s->group.len;
-	s->have -= s->group.len;
-	memmove(buffer, buffer + s->group.len, s->have);
-	s->failures = 0;
+	s->kept = s->base;
+	s->unsynced = 0;
 	go_to(s, STREAM_COLLECT);
 	return STREAM_ADVANCED;
 }
@@ -221,7 +231,7 @@ enum stream_progress stream_work(struct stream *s)
 	case STREAM_WRITE:
 		return write_piece(s);
 	case STREAM_SYNC:
-		return sync_group(s);
+		return sync_groups(s);
 	default:
 		return collect(s);
 	}

@@ -11,12 +11,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
+#include "latency.h"
+
 struct memory {
 	const struct synthetic *s;
 	uint64_t *words;
 	uint64_t pages, words_per_page, zero_pages, duplicate_pages;
 	uint64_t writes; /* pages rewritten so far */
 	uint64_t step;   /* rewriting goes round the pages in strides of this */
+	struct latency_histogram *latency; /* or NULL */
 };
 
 /* splitmix64: one step, and a mix of several numbers into one. */
@@ -69,6 +73,18 @@ static void write_page(const struct memory *m, uint64_t page, uint64_t generatio
 
 	for (uint64_t i = 0; i < m->words_per_page; i++)
 		words[i] = zero ? 0 : next_word(&state);
+}
+
+/* The first word is written for its time; what it is does not matter yet. */
+static void touch(const struct memory *m, uint64_t page)
+{
+	volatile uint64_t *word = page_at(m, page);
+
+	if (!m->latency)
+		return;
+	int64_t start_ns = clock_ns(CLOCK_MONOTONIC);
+	*word = ~*word;
+	latency_add(m->latency, (uint64_t)(clock_ns(CLOCK_MONOTONIC) - start_ns));
 }
 
 static bool page_is_right(const struct memory *m, uint64_t page, uint64_t generation)
@@ -124,6 +140,7 @@ static bool rewrite_next(struct memory *m)
 
 	if (!page_is_right(m, page, generation))
 		return corrupt(m, page);
+	touch(m, page);
 	write_page(m, page, generation + 1);
 	m->writes++;
 	return true;
@@ -158,6 +175,7 @@ static bool memory_init(struct memory *m, const struct synthetic *s)
 	uint64_t pages = (s->size_kib * 1024 + page_size - 1) / page_size;
 
 	*m = (struct memory){ .s = s, .pages = pages, .words_per_page = page_size / 8 };
+	m->latency = s->latency_fd < 0 ? NULL : latency_map(s->latency_fd);
 	m->words = mmap(NULL, pages * page_size, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (pages == 0 || m->words == MAP_FAILED)
@@ -212,6 +230,7 @@ void synthetic_arguments(const struct synthetic *s, char buffers[SYNTHETIC_ARGUM
 	const uint64_t numbers[SYNTHETIC_ARGUMENTS] = {
 		s->seed,	  s->index,	       s->size_kib,	       s->duplicate_permille,
 		s->zero_permille, s->rewrite_permille, s->rewrite_period_ms, s->merge,
+		(uint64_t)(s->latency_fd + 1),
 	};
 
 	for (int i = 0; i < SYNTHETIC_ARGUMENTS; i++)
@@ -229,7 +248,8 @@ static bool parse_arguments(struct synthetic *s, int argc, char **argv)
 	*s = (struct synthetic){ .seed = numbers[0],		 .index = numbers[1],
 				 .size_kib = numbers[2],	 .duplicate_permille = numbers[3],
 				 .zero_permille = numbers[4],	 .rewrite_permille = numbers[5],
-				 .rewrite_period_ms = numbers[6], .merge = numbers[7] != 0 };
+				 .rewrite_period_ms = numbers[6], .merge = numbers[7] != 0,
+				 .latency_fd = (int)numbers[8] - 1 };
 	return s->zero_permille + s->duplicate_permille <= 1000;
 }
 

@@ -5,7 +5,7 @@
  * A share of its pages is the same in all processes of the workload, a share is zero, the rest is
  * its own; a share is rewritten at a set period. All of it follows from the seed. Every page is
  * checked before it is rewritten and all are at the end, so that an engine which mixes pages up is
- * caught: exit code 3.
+ * caught: exit code 3. The first write to a page is timed: on a merged page it is a fault and a copy.
  */
 #ifndef KSMHOST_SYNTHETIC_H
 #define KSMHOST_SYNTHETIC_H
@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define SYNTHETIC_OPTION "--synthetic" /* first argument of the agent run as such a process */
-#define SYNTHETIC_ARGUMENTS 8          /* number of further arguments */
+#define SYNTHETIC_ARGUMENTS 9          /* number of further arguments */
 #define SYNTHETIC_EXIT_NO_MEMORY 2
 #define SYNTHETIC_EXIT_CORRUPT 3
 
@@ -23,6 +23,7 @@ struct synthetic {
 	uint64_t size_kib, duplicate_permille, zero_permille;
 	uint64_t rewrite_permille, rewrite_period_ms;
 	bool merge;
+	int latency_fd; /* where to tell how long writes take (latency.h), or -1 */
 };
 
 /* Write the arguments as text; each of the buffers holds any 64 bit number. */

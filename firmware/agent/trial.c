@@ -15,10 +15,15 @@
 
 void trial_confirmed(struct trial *t)
 {
-	if (t->petting)
+	if (t->petting && t->options->locked)
+		t->endless = true;
+	else if (t->petting)
 		watchdog_stop(t->options->watchdog_fd);
 	t->petting = false;
-	loop_timer_stop(&t->timer);
+	if (t->endless)
+		loop_timer_set(&t->timer, 0);
+	else
+		loop_timer_stop(&t->timer);
 }
 
 /* An agent that was started again finds the image confirmed by the one before it. */
@@ -30,22 +35,30 @@ static bool was_confirmed(struct trial *t)
 	       s->state.first == s->running;
 }
 
+/* Should the reset hang, the watchdog ends it; should the state not be written, the loader counts. */
+static void give_up(struct trial *t)
+{
+	int err = update_give_up(t->update);
+
+	if (err && err != -EINVAL) /* else it was ended by request already */
+		log_line("the boot state cannot be written: %s", strerror(-err));
+	log_line("nobody confirmed this image: resetting");
+	t->over(t->ctx);
+}
+
 static void watch(void *ctx)
 {
 	struct trial *t = ctx;
 
-	if (was_confirmed(t)) {
+	if (!t->endless && was_confirmed(t)) {
 		trial_confirmed(t);
 		return;
 	}
-	if (now_ms() >= t->options->until_ms) {
-		log_line("nobody confirmed this image: %s",
-			 t->petting ? "leaving it to the watchdog" : "resetting");
-		if (!t->petting)
-			t->over(t->ctx);
+	if (!t->endless && now_ms() >= t->options->until_ms) {
+		give_up(t);
 		return;
 	}
-	if (t->petting)
+	if (t->petting || t->endless)
 		watchdog_pet(t->options->watchdog_fd);
 	loop_timer_set(&t->timer, WATCH_MS);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A boot on trial: the watchdog runs, and the agent puts it off until somebody confirms the image
- * or the trial's time is over, whatever else hangs. Without a watchdog the agent resets then.
+ * or the trial's time is over, whatever else hangs. Then the agent leaves the image for the old one
+ * and resets: it had its chance, and the boots it has left are for those that were cut short.
  */
 #ifndef KSMHOST_TRIAL_H
 #define KSMHOST_TRIAL_H
@@ -16,15 +17,17 @@ struct trial_options {
 	bool on;          /* this boot is one */
 	int64_t until_ms; /* by now_ms() */
 	int watchdog_fd;  /* -1: there is none */
+	bool locked;	  /* only a reset stops that watchdog */
 };
 
 struct trial {
 	const struct trial_options *options;
 	struct update *update;
-	void (*over)(void *ctx); /* the time is, and no watchdog will end the trial */
+	void (*over)(void *ctx); /* the time is: reset */
 	void *ctx;
 	struct loop_timer timer;
-	bool petting;
+	bool petting; /* the watchdog ends the trial if the agent does not */
+	bool endless; /* the trial is over, but the watchdog goes on and is petted for good */
 };
 
 void trial_start(struct trial *t, const struct trial_options *options, struct update *update,

@@ -178,7 +178,7 @@ static void job_some(struct update *u)
 
 static void note_progress(struct update *u)
 {
-	u->progress.off = u->stream.base;
+	u->progress.off = u->stream.kept;
 	int err = progress_note(&u->slots, &u->progress);
 
 	if (err)
@@ -358,7 +358,19 @@ int update_finish(struct update *u, const uint8_t *image_sha)
 	return start_job(u, JOB_FINISH);
 }
 
-int update_try(struct update *u, uint8_t tries)
+/* What of the target is not right is found by the check that follows. */
+static bool is_step_back(const struct update *u)
+{
+	const struct slots *s = &u->slots;
+	struct image running, target;
+
+	if (s->running == SLOT_NONE || image_read(s, s->target, &u->key, u->board, &target))
+		return false;
+	image_read(s, s->running, &u->key, u->board, &running); /* it runs, whoever made it */
+	return image_is_older(&target, &running);
+}
+
+int update_try(struct update *u, uint8_t tries, bool downgrade)
 {
 	int err = update_open(u);
 
@@ -376,6 +388,8 @@ int update_try(struct update *u, uint8_t tries)
 		return -EBUSY;
 	if (u->slots.holding)
 		return -ENOENT;
+	if (!downgrade && is_step_back(u))
+		return -EPERM;
 	u->tries = tries;
 	const struct slot_check *check = &u->checks[u->slots.target];
 	if (check->known && !check->fault)
@@ -400,6 +414,13 @@ int update_confirm(struct update *u)
 	return slots_write_state(&u->slots, &next);
 }
 
+static int leave_trial(struct update *u, uint8_t outcome)
+{
+	struct boot_state next = { .first = !u->slots.state.first, .outcome = outcome };
+
+	return slots_write_state(&u->slots, &next);
+}
+
 int update_revert(struct update *u)
 {
 	int err = update_open(u);
@@ -409,11 +430,18 @@ int update_revert(struct update *u)
 		return err;
 	if (!next.trial)
 		return next.outcome == OUTCOME_REQUEST ? 0 : -EINVAL;
-	next.first = !next.first;
-	next.trial = false;
-	next.tries = 0;
-	next.outcome = OUTCOME_REQUEST;
-	return slots_write_state(&u->slots, &next);
+	return leave_trial(u, OUTCOME_REQUEST);
+}
+
+int update_give_up(struct update *u)
+{
+	int err = update_open(u);
+
+	if (err)
+		return err;
+	if (!u->slots.state.trial || u->slots.state.first != u->slots.running)
+		return -EINVAL;
+	return leave_trial(u, OUTCOME_NO_TRIES);
 }
 
 int update_erase(struct update *u)

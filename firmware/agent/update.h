@@ -77,14 +77,20 @@ int update_put(struct update *u, uint32_t off, const uint8_t *bytes, size_t len,
 /* All was sent. UPDATE_LATER, 0 when the image is there and verified already, or an error. */
 int update_finish(struct update *u, const uint8_t *image_sha);
 
-/* Start the target's image with the next boots. UPDATE_LATER, 0 or an error. */
-int update_try(struct update *u, uint8_t tries);
+/*
+ * Start the target's image with the next boots. UPDATE_LATER, 0 or an error; EPERM: it is older than
+ * what runs, and no `downgrade` was asked for.
+ */
+int update_try(struct update *u, uint8_t tries, bool downgrade);
 
 /* Keep the running image, which must be on trial or confirmed already. */
 int update_confirm(struct update *u);
 
 /* End a trial, begun or not, in favour of the other slot. */
 int update_revert(struct update *u);
+
+/* End the trial of the image that runs: nobody confirmed it. -EINVAL if it is not on trial. */
+int update_give_up(struct update *u);
 
 int update_erase(struct update *u);
 

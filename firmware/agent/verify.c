@@ -209,6 +209,17 @@ int image_read(const struct slots *s, int slot, const struct image_key *key, con
 	return check_maker(&f, key, board);
 }
 
+bool image_is_older(const struct image *image, const struct image *than)
+{
+	if (image->major != than->major)
+		return image->major < than->major;
+	if (image->minor != than->minor)
+		return image->minor < than->minor;
+	if (image->revision != than->revision)
+		return image->revision < than->revision;
+	return image->build < than->build;
+}
+
 void image_version(const struct image *image, char *text, size_t size)
 {
 	int len = snprintf(text, size, "%u.%u.%u", image->major, image->minor, image->revision);

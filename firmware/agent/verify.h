@@ -46,6 +46,8 @@ bool image_has_magic(const struct slots *s, int slot);
 int image_read(const struct slots *s, int slot, const struct image_key *key, const char *board,
 	       struct image *image);
 
+bool image_is_older(const struct image *image, const struct image *than);
+
 /* "0.1.0", and "+5" behind it when there is a build number. */
 void image_version(const struct image *image, char *text, size_t size);
 

@@ -171,6 +171,7 @@ int workloads_init(struct workloads *w)
 {
 	int fds[2];
 
+	latency_init(w->latency);
 	w->kill_timer = (struct loop_timer){ .fire = stop_overdue, .ctx = w };
 	loop_timer_add(w->loop, &w->kill_timer);
 	if (pipe2(fds, O_CLOEXEC))
@@ -199,7 +200,7 @@ static size_t free_processes(const struct workloads *w)
 }
 
 __attribute__((noreturn)) static void exec_synthetic(const struct workload *workload,
-						     uint64_t index, uint64_t seed)
+						     uint64_t index, uint64_t seed, int latency_fd)
 {
 	struct synthetic memory = workload->memory;
 	char buffers[SYNTHETIC_ARGUMENTS][24];
@@ -208,6 +209,8 @@ __attribute__((noreturn)) static void exec_synthetic(const struct workload *work
 	memory.seed = seed;
 	memory.index = index;
 	memory.merge = workload->merge;
+	memory.latency_fd = latency_fd;
+	fcntl(latency_fd, F_SETFD, 0); /* no other program gets it */
 	synthetic_arguments(&memory, buffers);
 	for (int i = 0; i < SYNTHETIC_ARGUMENTS; i++)
 		argv[2 + i] = buffers[i];
@@ -256,7 +259,7 @@ static int start_process(struct workloads *w, struct workload *workload, uint64_
 		if (workload->merge)
 			child_merge_memory();
 		if (workload->synthetic)
-			exec_synthetic(workload, index, seed);
+			exec_synthetic(workload, index, seed, w->latency->fd);
 		exec_program(workload, index, seed);
 	}
 	*process = (struct workload_process){ .pid = pid, .workload = workload };

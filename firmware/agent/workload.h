@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "latency.h"
 #include "loop.h"
 #include "out.h"
 #include "synthetic.h"
@@ -60,11 +61,12 @@ struct workloads {
 	struct loop_source errors; /* read end of the pipe that is their stderr */
 	int errors_write_fd;
 	struct loop_timer kill_timer;
+	struct latency *latency; /* of the synthetic ones */
 	char line[256];
 	size_t line_len;
 };
 
-/* proc_dir, out, queued and loop are set. Returns 0 or a negative errno. */
+/* proc_dir, out, queued, loop and latency are set. Returns 0 or a negative errno. */
 int workloads_init(struct workloads *w);
 
 /* Read the table (CBOR, see image.cddl). Returns 0 or a negative errno. */

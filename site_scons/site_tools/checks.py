@@ -54,6 +54,7 @@ def _command_line(env) -> str:
         board.kernel.cmdline,
         f"ksmhost.tty={board.uart.device}",
         f"ksmhost.baud={board.uart.baud}",
+        f"ksmhost.max_baud={board.uart.max_baud}",
         f"ksmhost.shell={open_shell}",
         f"ksmhost.shellgroup={open_shell}",
     ]

@@ -64,8 +64,10 @@ static void write_file(const char *name, const char *text, mode_t mode)
 static uint8_t *slot[2], *disk;
 static uint8_t slot_before[SLOT_FILE_BYTES], state_before[SECTOR_BYTES];
 static struct agent_options options = { .tty = "",
+					.baud = 115200,
 					.ksm_dir = ksm_dir,
 					.proc_dir = "/proc",
+					.sys_dir = "/sys",
 					.reset = RESET_EXIT,
 					.trial.watchdog_fd = -1 };
 
@@ -199,7 +201,7 @@ static void feed_disk(const uint8_t *data, size_t len)
 	verify.image = report.image;
 	for (int n = 0; n < 100 && verify.image.size && verify_step(&verify) == 1; n++)
 		;
-	update_try(&agent.update, 1);
+	update_try(&agent.update, 1, true);
 	finish_update_work();
 	check(memcmp(disk + STATE_AT, state_before, SECTOR_BYTES) == 0, "no image is tried unsigned");
 }
@@ -228,6 +230,11 @@ static void remove_temporary(void)
 	rmdir(ksm_dir);
 }
 
+static void text_moved(void *ctx)
+{
+	(void)ctx;
+}
+
 static void start(void)
 {
 	check(mkdtemp(ksm_dir) != NULL, "temporary directory");
@@ -240,6 +247,8 @@ static void start(void)
 	check(agent_prepare(&agent, &options) == 0, "agent_prepare");
 	add_workload("one", true);
 	add_workload("two", false);
+	agent.serial.out = &agent.out;
+	agent.serial.text_moved = text_moved;
 	frame_decoder_init(&agent.serial.decoder);
 	frame_decoder_init(&answers);
 	for (size_t i = 0; i < SAMPLER_CELLS; i++)
@@ -322,6 +331,44 @@ static void finish_knob_write(void)
 	if (pid && waitpid(pid, &status, 0) == pid)
 		check(knob_write_reap(&agent.knob_write, pid, status), "a child of the agent's");
 	drain();
+}
+
+/* A terminal, so that a change of the rate finds one. */
+static int open_terminal(void)
+{
+	int fd = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK);
+
+	check(fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0, "a terminal");
+	int tty = open(ptsname(fd), O_RDWR | O_NOCTTY | O_NONBLOCK);
+
+	check(tty >= 0, "a terminal");
+	return tty;
+}
+
+static void fire(struct loop_timer *timer)
+{
+	if (!timer->due_ms)
+		return;
+	timer->due_ms = 0;
+	timer->fire(timer->ctx);
+}
+
+/* The board switches, hears something there or not, and is back at its own rate in the end. */
+static void finish_rate_change(bool heard)
+{
+	static int tty = -1;
+
+	if (tty < 0)
+		tty = open_terminal();
+	agent.serial.source.fd = tty;
+	fire(&agent.rate.change);
+	check(agent.rate.state != RATE_SWITCHES, "the rate is changed or not");
+	if (heard)
+		rate_heard(&agent.rate);
+	fire(&agent.rate.back);
+	agent.serial.source.fd = -1;
+	check(agent.rate.state == RATE_OWN && agent.serial.rate == options.baud, "its own rate");
+	check(!agent.serial.holds_text, "text flows again");
 }
 
 static void feed(const uint8_t *bytes, size_t len)
@@ -419,6 +466,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	finish_knob_write();
 	finish_update_work();
 	drain();
+	finish_rate_change(data[0] & 0x10);
 	check_slots(data[0] % 8 == 6);
 	return 0;
 }
@@ -482,6 +530,7 @@ static const struct seed seeds[] = {
 	SEED("\0\0\2\x0a\1\2\x04\1\1\3\7\6\xa1""dd`\xff\0ls\r\x02\x0a\1\2\x04\0\6\x09" "AAoI\n"),
 	SEED("\x0a\x08\0\0\1\0\x40\7\0\xa0"), /* identity, COBS */
 	SEED("\2\x0a\0\0\x12\0\x40\7\x16\xa2\x64""baud\x1a\0\x0e\x10\0\x65quiet\xf5"),
+	SEED("\x12\x0a\0\0\x12\0\x40\7\x16\xa2\x64""baud\x1a\0\x0e\x10\0\x65quiet\xf5"),
 	SEED("\1" "6,1234,5678901,-;usb 1-1: new device\n SUBSYSTEM=usb\n"),
 	SEED("\1\x81\xa6\x64name\x61n\x65""about\x61""a\x64kind\x67program\x69processes\x01\x64seed\x01"),
 };

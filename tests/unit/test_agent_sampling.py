@@ -192,3 +192,27 @@ def test_a_reader_of_fifty_a_second_misses_none(tmp_path: Path) -> None:
             assert batch["seq"] == seq
             seq += len(batch["rows"])
             time.sleep(0.2)
+
+
+def test_temperature_and_clock_where_the_board_has_them(tmp_path: Path) -> None:
+    thermal = tmp_path / "sys/class/thermal/thermal_zone0/temp"
+    clock = tmp_path / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"
+    for path, text in ((thermal, "51234\n"), (clock, "1500000\n")):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    setup = AgentSetup(options=["--sys-dir", str(tmp_path / "sys")])
+    with running_agent(tmp_path, setup) as peer, Wire(peer.port) as wire:
+        found = wire.read(2, 0, name="board")["fields"]
+        assert (found["temperature_mc"], found["cpu_khz"]) == (51234, 1500000)
+        overwrite(thermal, "49876\n")
+        assert wire.read(2, 0, name="board")["fields"]["temperature_mc"] == 49876
+
+
+def test_a_sensor_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    thermal = tmp_path / "sys/class/thermal/thermal_zone0/temp"
+    thermal.parent.mkdir(parents=True)
+    thermal.write_text("")
+    setup = AgentSetup(options=["--sys-dir", str(tmp_path / "sys")])
+    with running_agent(tmp_path, setup) as peer, Wire(peer.port) as wire:
+        found = wire.read(2, 0, name="board")["fields"]
+        assert "temperature_mc" not in found and "cpu_khz" not in found

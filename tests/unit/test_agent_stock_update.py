@@ -29,6 +29,7 @@ class Images:
         self.key = make_key(keys, "board")
         self.old = sign(OLD, self.key, version="0.1.0")
         self.new = sign(NEW, self.key)
+        self.older = sign(NEW, self.key, version="0.0.9")
         self.wrong_key = sign(NEW, make_key(keys, "other"))
 
 
@@ -113,6 +114,16 @@ async def test_what_is_not_for_us_is_not_there_afterwards(
             assert error(answer) and answer.err.rc == IMG_MGMT_ERR.NO_IMAGE
             assert set(await states(client)) == {0}
             assert "not taken" in peer.error_text()
+    assert disk.state() == BootState()
+
+
+async def test_an_older_image_is_not_marked(tmp_path: Path, disk: Disk, images: Images) -> None:
+    with running_agent(folder(tmp_path, "agent"), setup(disk, images)) as peer:
+        async with client_of(peer) as client:
+            async for _ in client.upload(images.older):
+                pass
+            answer = await client.request(ImageStatesWrite(hash=hash_tlv(images.older)))
+            assert error(answer) and answer.err.rc == IMG_MGMT_ERR.CURRENT_VERSION_IS_NEWER
     assert disk.state() == BootState()
 
 

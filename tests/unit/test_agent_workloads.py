@@ -203,3 +203,57 @@ def test_a_table_that_is_wrong_is_refused_whole(tmp_path: Path, table: list[Any]
     with running_agent(tmp_path, AgentSetup(workloads=table)) as peer, Wire(peer.port) as wire:
         assert wire.read(64, 3) == {"workloads": []}
         assert "there will be no workloads" in peer.error_text()
+
+
+# -- how long writes take --------------------------------------------------------------------------
+
+
+def timed(wire: Wire) -> dict[str, int]:
+    fields: dict[str, int] = wire.read(2, 0, name="workload")["fields"]
+    return {name: fields[name] for name in ("writes", "write_p50_ns", "write_p99_ns")}
+
+
+def test_writes_of_a_synthetic_workload_are_timed(tmp_path: Path) -> None:
+    with (
+        running_agent(tmp_path, AgentSetup(workloads=[SYNTHETIC])) as peer,
+        Wire(peer.port) as wire,
+    ):
+        assert timed(wire) == {"writes": 0, "write_p50_ns": 0, "write_p99_ns": 0}
+        wire.write(64, 4, name="synthetic")
+        wait_until(lambda: timed(wire)["writes"] > 500)
+        now = timed(wire)
+        assert 0 < now["write_p50_ns"] <= now["write_p99_ns"] < 10**9
+        wire.write(64, 5, name="synthetic")
+        wait_until(lambda: status(wire, "synthetic")["running"] == 0)
+        assert status(wire, "synthetic")["last_status"] == 0, "timing must not spoil a page"
+
+
+def histogram_of(peer: AgentPeer) -> Path:
+    """The memory that the agent shares with its synthetic processes."""
+    descriptors = Path(f"/proc/{peer.process.pid}/fd").iterdir()
+    return next(fd for fd in descriptors if "ksmhost-latency" in str(fd.readlink()))
+
+
+def bucket_of(ns: int) -> int:
+    """Eight buckets an octave."""
+    if ns < 8:
+        return ns
+    octave = ns.bit_length() - 4
+    return octave * 8 + (ns >> octave)
+
+
+@pytest.mark.parametrize("ns", [1, 7, 8, 15, 16, 1000, 1023, 1024, 123_456_789, 4_000_000_000])
+def test_percentiles_are_right_to_six_percent(tmp_path: Path, ns: int) -> None:
+    """98 writes of that time and two that took three times as long."""
+    with running_agent(tmp_path, AgentSetup()) as peer, Wire(peer.port) as wire:
+        assert timed(wire)["writes"] == 0
+        with histogram_of(peer).open("r+b", buffering=0) as shared:
+            for value, count in ((ns, 98), (ns * 3, 2)):
+                shared.seek(bucket_of(value) * 8)
+                if bucket_of(value) < 256:
+                    shared.write(count.to_bytes(8, "little"))
+        now = timed(wire)
+        assert now["write_p50_ns"] == pytest.approx(ns, rel=1 / 16)
+        if bucket_of(ns * 3) < 256:
+            assert now["writes"] == 100
+            assert now["write_p99_ns"] == pytest.approx(ns * 3, rel=1 / 16)

@@ -116,6 +116,23 @@ async def test_an_overrun_ring_shows_as_a_gap_of_the_right_size() -> None:
     assert collector.seqs() == [0, *range(151, 251)]
 
 
+async def test_a_gap_is_counted_in_the_readers_own_samples() -> None:
+    board = MemorySession(ring_rows=100)
+    await board.sampling_start(50)
+    board.tick(10)
+    collector = Collector(board, 100, history=True)
+    await collector.until(lambda: len(collector.samples()) == 5)
+    board.become(LinkState.LOST)
+    board.tick(200)
+    board.become(LinkState.CONNECTED)
+    await collector.until(lambda: len(collector.samples()) >= 50)
+    await collector.close()
+    (gap,) = collector.gaps()
+    assert gap.missed == round(gap.duration_s / 0.1) - 1
+    seqs = collector.seqs()
+    assert seqs[5:] == list(range(seqs[4] + gap.missed + 1, seqs[4] + gap.missed + len(seqs) - 4))
+
+
 async def test_a_reboot_shows_as_a_restart() -> None:
     board = MemorySession()
     collector = await started(board)
@@ -151,6 +168,8 @@ async def test_a_running_session_that_is_fast_enough_is_joined() -> None:
     collector = Collector(board, 100, history=True)
     await collector.until(lambda: len(collector.samples()) == 20)
     await collector.close()
+    seqs = collector.seqs()
+    assert seqs == list(range(seqs[0], seqs[0] + 20)), "numbered as it is shown"
     assert (await board.sampling()).session == first
     assert board.sampling_now() == 50, "whoever started it goes on using it"
 

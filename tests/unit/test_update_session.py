@@ -75,7 +75,8 @@ async def session(
     image = tmp_path / "image.cbor"
     image.write_bytes(cbor2.dumps(IMAGE))
     ksm = make_ksm_dir(tmp_path)
-    agent = Agent(cable.board, ksm, "--image", str(image), *disk.options(key))
+    words = ("--max-baud", "3000000", "--image", str(image))
+    agent = Agent(cable.board, ksm, *words, *disk.options(key))
     where = Where(port=str(cable.host))
     timing = replace(QUICK, answer_s=2.0)
     async with serve(where, timing):
@@ -101,6 +102,7 @@ async def test_an_update_through_a_session(
 ) -> None:
     slots = await session.slots()
     assert (slots.running, slots.target, slots.board, slots.update) == (0, 1, "qemu-virt", None)
+    assert slots.baud_max == 3_000_000
     assert [slot.state for slot in slots.slots] == ["whole", "empty"]
     found = await session.update_index(0, block_hashes(new))
     assert len(found) == -(-len(new) // BLOCK)
@@ -175,7 +177,7 @@ class Canned:
     def __init__(self, *answers: bytes) -> None:
         self.answers = list(answers)
 
-    async def request(self, message: bytes, *, once: bool = False) -> bytes:
+    async def request(self, message: bytes, *, once: bool = False, brief: bool = False) -> bytes:
         return self.answers.pop(0)
 
 

@@ -190,6 +190,13 @@ class Disk:
         """The copy that counts."""
         return max((c for c in self.copies() if c), key=lambda copy: copy.sequence)
 
+    def progress(self, slot: int) -> tuple[int, int]:
+        """The sequence number of the newest record of an update, and the offset it has."""
+        tail = self.slots[slot].read_bytes()[-BLOCK:]
+        records = [tail[at : at + 512] for at in (0, 512)]
+        found = [struct.unpack_from("<8xI8xI", r) for r in records if r[:4] == b"KSMU"]
+        return max(found, default=(0, 0))
+
     def options(self, key: Path, running: str = "a") -> list[str]:
         """For the agent."""
         a, b = self.slots

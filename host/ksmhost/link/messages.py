@@ -275,6 +275,7 @@ class SlotsAnswer(_Answer):
     slot_bytes: int
     block_bytes: int
     key: bytes
+    public_key: bytes | None = None
     on_trial: bool
     watchdog: bool
     baud_max: int
@@ -342,6 +343,7 @@ class ActivateWrite(_Write):
     _COMMAND_ID = Command.ACTIVATE
     mode: str
     tries: int | None = None
+    downgrade: bool = False
 
 
 class ActivateAnswer(_Answer):

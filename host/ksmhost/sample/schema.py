@@ -19,6 +19,7 @@ class Unit(StrEnum):
     BYTES = "bytes"
     KIB = "KiB"
     MILLISECONDS = "ms"
+    NANOSECONDS = "ns"
     SECONDS = "s"
     COUNT = "count"
     PERCENT = "percent"
@@ -27,6 +28,8 @@ class Unit(StrEnum):
     NANOSECONDS_PER_PAGE = "ns/page"
     RATIO = "ratio"
     MILLI = "1/1000"
+    MILLI_CELSIUS = "m°C"
+    KILOHERTZ = "kHz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,14 @@ RAW: Final[dict[str, Column]] = _table(
     Column("board.agent_rss_kib", Unit.KIB, False, "resident memory of the agent"),
     Column("board.cpu_ms", Unit.MILLISECONDS, True, "busy CPU time, all cores"),
     Column("board.cpu_idle_ms", Unit.MILLISECONDS, True, "idle CPU time, all cores"),
+    Column("board.temperature_mc", Unit.MILLI_CELSIUS, False, "temperature of the processor"),
+    Column("board.cpu_khz", Unit.KILOHERTZ, False, "clock frequency of the first core"),
     Column("workload.processes", Unit.COUNT, False, "running workload processes"),
     Column("workload.merging_pages", Unit.PAGES, False, "merged pages of workload processes"),
     Column("workload.profit_bytes", Unit.BYTES, False, "profit of workload processes"),
+    Column("workload.writes", Unit.COUNT, True, "first writes to pages by synthetic workloads"),
+    Column("workload.write_p50_ns", Unit.NANOSECONDS, False, "half of the last 10 s' took less"),
+    Column("workload.write_p99_ns", Unit.NANOSECONDS, False, "all but 1 % of them took less"),
 )
 """Every raw counter that is known, by its `group.field` name."""
 
@@ -82,7 +90,10 @@ _SUFFIXES: Final = {
     "_bytes": Unit.BYTES,
     "_kib": Unit.KIB,
     "_ms": Unit.MILLISECONDS,
+    "_ns": Unit.NANOSECONDS,
     "_milli": Unit.MILLI,
+    "_mc": Unit.MILLI_CELSIUS,
+    "_khz": Unit.KILOHERTZ,
     "_pages": Unit.PAGES,
 }
 

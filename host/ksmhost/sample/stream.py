@@ -224,6 +224,10 @@ class _Track:
         self._break = ""
         self._restarted = False
         self._seen_s = time.monotonic()
+        self._number: int | None = None
+        """Of the last sample shown."""
+        self._missed = 0
+        """Samples that a gap before the next one stands for."""
 
     @property
     def begun(self) -> bool:
@@ -247,6 +251,7 @@ class _Track:
             self._offsets_s.clear()
             self._shown_s = float("-inf")
         self._session, self._boot_id, self._next = session, boot_id, None
+        self._number = None
         return None
 
     def rows(self, batch: SampleBatch, asked: int, state: SamplingState) -> list[StreamItem]:
@@ -259,15 +264,24 @@ class _Track:
         first, last = batch.rows[0], batch.rows[-1]
         unread_s = (batch.next - 1 - last.seq) * state.period_ms / 1000
         self._offsets_s.append(self._clock() - last.time_us / 1e6 - unread_s)
-        gap = self._gap(first, batch.seq - asked)
+        shorter = state.period_ms / 1000 < self._period_s
+        gap = self._gap(first, batch.seq - asked, shorter)
         if gap is not None:
             items.append(gap)
-        items += (self._sample(row, state.names) for row in self._thinned(batch.rows, state))
+            self._missed = gap.missed or 0
+        for row in self._thinned(batch.rows, state):
+            self._number = self._number_of(row, shorter)
+            items.append(self._sample(row, state.names, self._number))
         self._last, self._next = last, last.seq + 1
         self._last_wall_s = self._wall_s(last)
         return items
 
-    def _gap(self, first: SampleRow, lost: int) -> Gap | None:
+    def _number_of(self, row: SampleRow, shorter: bool) -> int:
+        """The board's own number, unless the board samples more often than is shown here."""
+        missed, self._missed = self._missed, 0
+        return row.seq if self._number is None or not shorter else self._number + missed + 1
+
+    def _gap(self, first: SampleRow, lost: int, shorter: bool) -> Gap | None:
         reason, restarted = self._break, self._restarted
         self._break, self._restarted = "", False
         if self._last is None:
@@ -275,9 +289,9 @@ class _Track:
         if restarted:
             return Gap(max(self._wall_s(first) - self._last_wall_s, 0.0), None, reason, True)
         duration_s = (first.time_us - self._last.time_us) / 1e6
-        if reason:
+        if reason or (lost > 0 and shorter):
             lost = round(duration_s / self._period_s) - 1
-        elif lost > 0:
+        if lost > 0 and not reason:
             reason = "the board's ring was overwritten before it could be read"
         return Gap(duration_s, lost, reason) if lost > 0 else None
 
@@ -291,9 +305,9 @@ class _Track:
                 self._shown_s = row.time_us / 1e6
                 yield row
 
-    def _sample(self, row: SampleRow, names: tuple[str, ...]) -> Sample:
+    def _sample(self, row: SampleRow, names: tuple[str, ...], number: int) -> Sample:
         values = dict(zip(names, row.values, strict=True))
-        return Sample(row.seq, row.time_us / 1e6, self._wall_s(row), values)
+        return Sample(number, row.time_us / 1e6, self._wall_s(row), values)
 
     def _wall_s(self, row: SampleRow) -> float:
         return row.time_us / 1e6 + min(self._offsets_s)
