@@ -55,7 +55,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bench_of(described: Board, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeBench:
     """Slots around those instructions, and the boot loader as built."""
-    import image
+    import fit as fits
 
     build = described.build_dir()
     loader, mkimage = build / "u-boot.bin", build / "u-boot/tools/mkimage"
@@ -68,7 +68,7 @@ def bench_of(described: Board, tiny: Path, tmp_path_factory: pytest.TempPathFact
     def make(line_a: str, line_b: str) -> Bench:
         slots = []
         for line in (line_a, line_b):
-            fit = image._fit_source(line, described, tiny, ramdisk, [])
+            fit = fits.fit_source(line, described, tiny, ramdisk, [])
             if "unstartable" in line:
                 fit = fit.replace('kernel = "kernel"', 'kernel = "nosuch"')
             slots.append(make_slot(described, fit, mkimage, folder / "slot"))

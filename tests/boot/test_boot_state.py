@@ -22,7 +22,7 @@ from ksmhost.board.disk import Outcome as Ended
 from ksmhost.board.model import SECTOR_BYTES
 
 GARBAGE = b"\xa5" * SECTOR_BYTES
-TRIAL = " ksmhost.trial=1 watchdog.open_timeout=60 (watched)"
+TRIAL = " ksmhost.trial=1 watchdog.open_timeout=60 ksmhost.watchdog=locked (watched)"
 
 CONFIRMED = [BootState(9, slot) for slot in SLOTS]
 ON_TRIAL = [

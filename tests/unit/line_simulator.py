@@ -160,6 +160,11 @@ class LineSimulator:
         """Join the wires again."""
         self._cut = False
 
+    def spoil(self, faults: Faults, seed: int = 1) -> None:
+        """Have these faults from now on, both ways."""
+        self._to_board.damage = _Damage(faults, f"{seed} board")
+        self._to_host.damage = _Damage(faults, f"{seed} host")
+
     def unplug(self) -> None:
         """Pull the host's adapter: its port goes, whoever has it open gets an error."""
         self.host.unlink()

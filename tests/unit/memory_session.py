@@ -245,7 +245,9 @@ class MemorySession:
     async def update_finish(self, image_sha: bytes) -> None:
         raise NotImplementedError
 
-    async def activate(self, mode: str, tries: int | None = None) -> BootState:
+    async def activate(
+        self, mode: str, tries: int | None = None, *, downgrade: bool = False
+    ) -> BootState:
         raise NotImplementedError
 
     async def reset(self) -> None:

@@ -19,7 +19,8 @@ from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.flash import kept, update
 from ksmhost.flash.image import SlotImage, read_slot_image
 from ksmhost.flash.plan import Plan, Tier
-from ksmhost.flash.update import Options, Patience
+from ksmhost.flash.transfer import Pace
+from ksmhost.flash.update import Options, Patience, Rates
 from ksmhost.link import (
     NOWHERE,
     BoardGoneError,
@@ -31,6 +32,7 @@ from ksmhost.link import (
     RefusedError,
     SlotInfo,
     Slots,
+    UpdateInfo,
 )
 from ksmhost.link.framing import Framing
 from ksmhost.link.smp_session import SmpSession
@@ -69,10 +71,16 @@ class MemoryBoard:
         self.boot_id = "boot-0"
         self.running = 0
         self.on_trial = False
+        self.public_key = b""
         self.build_id = ""
         self.boot_state = BootState(0, False, 0, 0, 1)
         self.slot = [whole(old), EMPTY]
         self.stream = bytearray()
+        self.baud_max = 115_200
+        self.key = b""
+        self.rates: set[int] = set()
+        """Rates besides its own at which it is heard."""
+        self.keeps_update = False
 
     def taken(self) -> bytes:
         return bytes(self.stream)
@@ -97,15 +105,18 @@ class MemoryBoard:
             slots=(self.slot[0], self.slot[1]),
             slot_bytes=1 << 20,
             block_bytes=4096,
-            key=b"",
+            key=self.key,
+            public_key=self.public_key,
             on_trial=self.on_trial,
             watchdog=True,
-            baud_max=0,
+            baud_max=self.baud_max,
             board="qemu-virt",
-            update=None,
+            update=UpdateInfo(b"", 0, 0, b"", 0) if self.keeps_update else None,
         )
 
-    async def activate(self, mode: str, tries: int | None = None) -> BootState:
+    async def activate(
+        self, mode: str, tries: int | None = None, *, downgrade: bool = False
+    ) -> BootState:
         self._call(f"activate {mode}")
         first = self.boot_state.first
         if mode == "trial":
@@ -130,6 +141,16 @@ class MemoryBoard:
         self.on_trial = self.boot_state.trial
         if self.boots:
             self.boots.pop(0)(self)
+
+    async def baud(self) -> int:
+        return 115_200
+
+    async def raise_baud(self, baud: int, *, quiet: bool = True) -> bool:
+        self._call(f"raise {baud}")
+        return baud in (115_200, *self.rates)
+
+    async def lower_baud(self) -> None:
+        self._call("lower")
 
     async def framing(self, wanted: Framing) -> Framing:
         return wanted
@@ -210,13 +231,21 @@ def stream(tier: Tier = Tier.BLOCKS, size_bytes: int = 30_000) -> Plan:
 async def try_out(
     board: MemoryBoard, image: SlotImage, told: Told | None = None, patience: Patience = SOON
 ) -> None:
+    if board.slot[1] is EMPTY:
+        board.slot[1] = whole(image)
     async with asyncio.timeout(60):
         await update.try_out(session_of(board), image, Options(), told or Told(), patience)
 
 
-async def send(board: MemoryBoard, image: SlotImage, plan: Plan, told: Told | None = None) -> None:
+async def send(
+    board: MemoryBoard,
+    image: SlotImage,
+    plan: Plan,
+    told: Told | None = None,
+) -> None:
     async with asyncio.timeout(60):
-        await update.send(session_of(board), image, plan, Options(), told or Told())
+        session, pace = session_of(board), Pace(barren_s=0.3)
+        await update.send(session, image, plan, Options(), told or Told(), pace)
 
 
 async def reverted(board: MemoryBoard, image: SlotImage) -> str:
@@ -336,6 +365,32 @@ async def test_an_emulator_that_ended_ends_it(old: SlotImage, new: SlotImage) ->
         await try_out(MemoryBoard(old, ends), new)
 
 
+async def test_somebody_else_s_image_is_not_confirmed(old: SlotImage, new: SlotImage) -> None:
+    """Another host brought it to the same slot after ours was verified."""
+    board = MemoryBoard(old)
+    board.slot[1] = replace(whole(new), hash=bytes(32))
+    with pytest.raises(KsmhostError, match="holds another image") as caught:
+        await try_out(board, new)
+    assert caught.value.code is ExitCode.REFUSED and "activate confirm" not in board.calls
+
+
+async def test_a_trial_that_ended_before_it_was_confirmed_is_told(
+    old: SlotImage, new: SlotImage
+) -> None:
+    board = MemoryBoard(old)
+    board.errors["activate confirm"] = [refused(errno.EINVAL)]
+    board.errors["activate revert"] = [refused(errno.EINVAL)]
+    assert "self-test" in await reverted(board, new)
+
+
+def test_an_image_that_runs_for_want_of_another_is_told(old: SlotImage) -> None:
+    slots = asyncio.run(MemoryBoard(old).slots())
+    update.check_it_stays(slots)
+    with pytest.raises(KsmhostError, match="is to boot slot B") as caught:
+        update.check_it_stays(replace(slots, state=BootState(1, False, 0, 2, 9)))
+    assert caught.value.code is ExitCode.NOT_ACTIVATED
+
+
 # -- transfers -------------------------------------------------------------------------------------
 
 
@@ -344,9 +399,106 @@ async def test_a_lost_line_says_how_to_go_on(
     old: SlotImage, new: SlotImage, kind: type[KsmhostError]
 ) -> None:
     board = MemoryBoard(old)
-    board.errors["update_put"] = [None, None, kind("lost")]
+    board.errors["update_put"] = [None, None, *[kind("lost")] * 1_000_000]
     with pytest.raises(kind, match="same command again: it goes on at 8000 of 30000 bytes"):
         await send(board, new, stream())
+
+
+@pytest.mark.parametrize("kind", [LineLostError, NoAnswerError, BoardGoneError])
+@pytest.mark.parametrize("method", ["update_begin", "update_finish"])
+async def test_a_line_lost_around_a_transfer_says_how_to_go_on(
+    old: SlotImage, new: SlotImage, kind: type[KsmhostError], method: str
+) -> None:
+    board = MemoryBoard(old)
+    board.errors[method] = [kind("lost", todo="Put it back.")]
+    with pytest.raises(kind, match=r"Put it back\. Give the same command again"):
+        await send(board, new, stream())
+
+
+@pytest.mark.parametrize("method", ["slots", "activate trial", "activate confirm"])
+async def test_a_line_lost_in_a_trial_says_how_to_go_on(
+    old: SlotImage, new: SlotImage, method: str
+) -> None:
+    board = MemoryBoard(old)
+    board.errors[method] = [LineLostError("lost")]
+    with pytest.raises(LineLostError, match="same command again: the image is on the board"):
+        await try_out(board, new)
+
+
+@pytest.mark.parametrize("booted", [False, True])
+async def test_a_trial_that_an_earlier_command_began_is_gone_on_with(
+    old: SlotImage, new: SlotImage, booted: bool
+) -> None:
+    board = MemoryBoard(old)
+    board.key = new.key_hash
+    board.slot[1] = whole(new)
+    await board.activate("trial", 2)
+    if booted:
+        board.boot()
+    board.calls.clear()
+    session = session_of(board)
+    plan = await update.make_plan(session, new, await update.survey(session, new, Options()), ())
+    assert plan.tier is Tier.NOTHING
+    await send(board, new, plan)
+    await try_out(board, new)
+    assert (board.running, board.boot_state.outcome) == (1, 1)
+    assert "update_finish" not in board.calls and "activate trial" not in board.calls
+    assert board.calls.count("reset") == (not booted)
+
+
+async def test_another_image_s_trial_is_in_the_way(old: SlotImage, new: SlotImage) -> None:
+    board = MemoryBoard(old)
+    board.key = new.key_hash
+    await board.activate("trial", 2)
+    with pytest.raises(KsmhostError, match="on trial with another image"):
+        await update.survey(session_of(board), new, Options())
+
+
+# -- rates -----------------------------------------------------------------------------------------
+
+
+def test_which_rates_are_tried() -> None:
+    rates = Rates()
+    assert rates.to_try(1_000_000, 115_200, 3_000_000, Options()) == [3_000_000, 921_600]
+    assert rates.to_try(1_000_000, 115_200, 460_800, Options()) == [460_800]
+    assert rates.to_try(1_000_000, 921_600, 921_600, Options()) == []
+    assert rates.to_try(1_000_000, 115_200, 0, Options()) == []
+    assert rates.to_try(1_000, 115_200, 3_000_000, Options()) == []
+    assert rates.to_try(1_000, 115_200, 0, Options(baud=230_400)) == [230_400]
+    assert rates.to_try(1_000_000, 115_200, 3_000_000, Options(baud=115_200)) == []
+
+
+async def test_a_rate_that_fails_gives_way_to_the_next(old: SlotImage, new: SlotImage) -> None:
+    board, told = MemoryBoard(old), Told()
+    board.baud_max, board.rates = 3_000_000, {921_600}
+    await send(board, new, stream(size_bytes=300_000), told)
+    assert [c for c in board.calls if c.startswith("raise")] == ["raise 3000000", "raise 921600"]
+    assert "3000000 baud: no answer at that rate, left again" in told.said
+    assert board.calls.index("raise 921600") < board.calls.index("update_begin")
+    assert "lower" in board.calls and len(board.taken()) == 300_000
+
+
+async def test_without_any_other_rate_the_line_stays_and_the_console_is_quiet(
+    old: SlotImage, new: SlotImage
+) -> None:
+    board = MemoryBoard(old)
+    board.baud_max = 3_000_000
+    await send(board, new, stream(size_bytes=300_000))
+    assert "raise 115200" in board.calls and "lower" in board.calls
+    assert len(board.taken()) == 300_000
+
+
+async def test_a_rate_that_loses_too_much_is_left_and_nothing_is_sent_twice(
+    old: SlotImage, new: SlotImage
+) -> None:
+    board, told = MemoryBoard(old), Told()
+    board.baud_max, board.rates = 921_600, {921_600}
+    board.errors["update_put"] = [*[None] * 40, *[NoAnswerError("lost")] * 12]
+    await send(board, new, stream(size_bytes=300_000), told)
+    assert [c for c in board.calls if c.startswith("raise")] == ["raise 921600", "raise 115200"]
+    assert "921600 baud loses too much: going on more slowly" in told.said
+    assert any(words.startswith("going on at 160000") for words in told.said)
+    assert len(board.taken()) == 300_000
 
 
 async def test_an_agent_that_was_restarted_gets_the_rest(old: SlotImage, new: SlotImage) -> None:
@@ -365,6 +517,31 @@ async def test_what_is_missing_for_ever_ends_it(old: SlotImage, new: SlotImage) 
     with pytest.raises(KsmhostError, match="did not take"):
         await send(board, new, stream())
     assert board.calls.count("update_begin") == 3
+
+
+async def test_a_write_that_failed_is_repeated_while_the_board_has_the_rest(
+    old: SlotImage, new: SlotImage
+) -> None:
+    board = MemoryBoard(old)
+    board.keeps_update = True
+    board.errors["update_finish"] = [refused(errno.EIO)]
+    await send(board, new, stream())
+    assert board.calls.count("update_begin") == 2
+    board.errors["update_finish"] = [refused(errno.EIO)] * 10
+    with pytest.raises(KsmhostError, match="disk failed") as caught:
+        await send(board, new, stream())
+    assert caught.value.code is ExitCode.REFUSED
+    assert board.calls.count("update_begin") == 5
+
+
+async def test_what_cannot_be_read_back_is_not_sent_anew_by_itself(
+    old: SlotImage, new: SlotImage
+) -> None:
+    board = MemoryBoard(old)
+    board.errors["update_finish"] = [refused(errno.EIO)]
+    with pytest.raises(KsmhostError, match="disk failed"):
+        await send(board, new, stream())
+    assert board.calls.count("update_begin") == 1
 
 
 async def test_a_patch_that_does_not_fit_gives_way_to_blocks(
@@ -397,6 +574,35 @@ async def test_what_a_slot_holds_already_is_read_before_it_counts(
     await send(board, new, plan)
     await send(board, old, plan)
     assert board.calls.count("update_finish") == 1
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["another key", "signature"])
+async def test_a_signature_that_the_board_would_not_take_is_refused_here(
+    old: SlotImage, new: SlotImage, key: Path, tmp_path: Path, damage: str
+) -> None:
+    board = MemoryBoard(old)
+    board.public_key = key.with_suffix(".pub").read_bytes()
+    assert (await update.survey(session_of(board), new, Options())).target == 1
+    if damage == "signature":
+        new = replace(new, signature=bytes(64))
+    else:
+        board.public_key = make_key(tmp_path, "other").with_suffix(".pub").read_bytes()
+    with pytest.raises(KsmhostError) as caught:
+        await update.survey(session_of(board), new, Options())
+    assert caught.value.code is ExitCode.BAD_SIGNATURE and "update_begin" not in board.calls
+
+
+async def test_a_board_that_finds_the_image_older_says_what_to_add(
+    old: SlotImage, new: SlotImage
+) -> None:
+    board = MemoryBoard(old)
+    board.errors["activate trial"] = [refused(errno.EPERM)]
+    with pytest.raises(KsmhostError, match="--allow-downgrade") as caught:
+        await try_out(board, new)
+    assert caught.value.code is ExitCode.BAD_IMAGE and "reset" not in board.calls
 
 
 # -- kept images -----------------------------------------------------------------------------------

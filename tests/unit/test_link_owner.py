@@ -75,7 +75,7 @@ class Odd:
     def link(self) -> Odd:
         return self
 
-    async def request(self, message: bytes, *, once: bool) -> bytes:
+    async def request(self, message: bytes, *, once: bool, brief: bool) -> bytes:
         raise RuntimeError("out of order")
 
     async def power_cycle(self) -> None:
@@ -83,7 +83,8 @@ class Odd:
 
 
 @pytest.mark.parametrize(
-    "message", [{"t": "ask", "id": 7, "m": b"", "once": False}, {"t": "cycle", "id": 7}]
+    "message",
+    [{"t": "ask", "id": 7, "m": b"", "once": False, "brief": False}, {"t": "cycle", "id": 7}],
 )
 async def test_a_client_hears_of_what_nobody_foresaw(message: Message) -> None:
     pipe = Pipe(message)

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -16,12 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from link_fixtures import until
 
 from ksmhost.board import Board, Emulator, Kernel, Uart
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link import Timing
 from ksmhost.target import Line, LineDown, Machine, QemuTarget
 from ksmhost.target.fat import extract, fat_offset, list_files
+from ksmhost.target.line import OnceLine, PacedIo
 from ksmhost.target.machine import filled_arguments
 from ksmhost.target.qemu import check_version, version_of
 from ksmhost.target.scratch import Scratch
@@ -313,3 +317,24 @@ def test_broken_images_are_told(tmp_path: Path, content: bytes) -> None:
     image.write_bytes(content)
     with pytest.raises(KsmhostError, match="no usable board image"):
         fat_offset(image)
+
+
+async def test_a_pl011_is_given_little_until_an_agent_listens() -> None:
+    """An emulator that takes nothing: how much waits for it?"""
+    ours, theirs = socket.socketpair()
+    io = PacedIo(ours.detach())
+    line = OnceLine(io, "ended")
+    theirs.setblocking(False)
+    try:
+        for listens, most in ((False, 8), (True, 1024), (False, 8)):
+            line.attended(by_agent=listens)
+            writing = asyncio.create_task(line.write(bytes(5000)))
+            await until(io.unread)
+            assert len(theirs.recv(5000)) == most
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+            with contextlib.suppress(BlockingIOError):
+                theirs.recv(5000)
+    finally:
+        await line.close()
+        theirs.close()

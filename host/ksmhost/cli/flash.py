@@ -7,19 +7,36 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ksmhost.cli.options import takes_where, with_session
+from ksmhost.cli.options import run_async, takes_where, with_session
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link.session import BoardSession, Where
 
 if TYPE_CHECKING:
+    from ksmhost.board import Board
     from ksmhost.flash.image import SlotImage
+    from ksmhost.flash.progress import Told
+    from ksmhost.flash.rescue import RescueImage
     from ksmhost.flash.update import Options
     from ksmhost.link.smp_session import SmpSession
+
+    TryOut = Callable[[SmpSession, SlotImage, Options, Told], Coroutine[Any, Any, None]]
+
+_WORDS = ("status", "confirm", "revert")
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What the user wants of an update."""
+
+    options: Options
+    dry_run: bool
+    activate: bool
 
 
 @takes_where
@@ -43,7 +60,12 @@ def verb(
     ] = False,
     fast: Annotated[
         int | None,
-        typer.Option("--transfer-baud", help="Rate for the transfer, where both ends can.", min=50),
+        typer.Option(
+            "--transfer-baud",
+            help="Rate for the transfer, instead of the best that both ends can. "
+            "(--baud is the rate at which the board is found.)",
+            min=50,
+        ),
     ] = None,
     card: Annotated[
         Path | None,
@@ -52,6 +74,16 @@ def verb(
     insist: Annotated[
         bool, typer.Option("--insist", help="With --sd: a disk that is not removable, too.")
     ] = False,
+    rescue: Annotated[
+        bool,
+        typer.Option("--rescue", help="On a board where no slot boots: through its boot loader."),
+    ] = False,
+    rescue_image: Annotated[
+        Path | None,
+        typer.Option(
+            "--rescue-image", help="With --rescue: this system instead of build/NAME/rescue.bin."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="status: write JSON.")] = False,
 ) -> None:
     """Bring a new image to a board: plan, send, verify, try, confirm.
@@ -59,6 +91,12 @@ def verb(
     Only what the board lacks goes over the line. A cut transfer goes on where it was when the same
     command is given again. An image that does not come up is left for the old one.
     """
+    if rescue and (card is not None or what in _WORDS):
+        raise KsmhostError(
+            "--rescue goes with an image for a slot, and not with --sd.",
+            todo="ksmhost flash build/NAME/slot.bin --rescue",
+            code=ExitCode.USAGE,
+        )
     words: dict[str, Callable[[SmpSession], Coroutine[Any, Any, None]]] = {
         "status": lambda session: _status(session, as_json),
         "confirm": _confirm,
@@ -74,9 +112,11 @@ def verb(
 
         image = read_slot_image(Path(what))
         options = Options(allow_downgrade=allow_downgrade, baud=fast)
-        _with_agent(
-            where, lambda session: _flash(session, image, options, dry_run, not no_activate)
-        )
+        how = _How(options, dry_run, not no_activate)
+        if rescue:
+            _rescue(where, image, rescue_image, how)
+        else:
+            _with_agent(where, lambda session: _flash(session, image, how))
 
 
 def _with_agent(where: Where, use: Callable[[SmpSession], Coroutine[Any, Any, None]]) -> None:
@@ -94,37 +134,92 @@ def _with_agent(where: Where, use: Callable[[SmpSession], Coroutine[Any, Any, No
     with_session(where, checked)
 
 
+def _rescue(where: Where, image: SlotImage, rescue_image: Path | None, how: _How) -> None:
+    from ksmhost.board import find_project, load_board  # noqa: PLC0415
+    from ksmhost.board.model import DEFAULT_ENGINE, DEFAULT_VARIANT  # noqa: PLC0415
+    from ksmhost.flash import rescue  # noqa: PLC0415
+
+    if where.agentless:
+        raise KsmhostError("--rescue and --agentless exclude each other.", code=ExitCode.USAGE)
+    board = load_board(image.board, find_project())
+    build = board.build_dir(where.engine or DEFAULT_ENGINE, where.variant or DEFAULT_VARIANT)
+    system = rescue.read_rescue_image(rescue_image or build / rescue.PRODUCT, board.name)
+    run_async(_revive_and_flash(where, board, system, image, how))
+
+
+async def _revive_and_flash(
+    where: Where, board: Board, system: RescueImage, image: SlotImage, how: _How
+) -> None:
+    from ksmhost.flash import rescue  # noqa: PLC0415
+    from ksmhost.flash.progress import Told  # noqa: PLC0415
+    from ksmhost.link import open_channel  # noqa: PLC0415
+    from ksmhost.link.session import Timing  # noqa: PLC0415
+
+    channel = await open_channel(where, Timing())
+    try:
+        timing = rescue.RescueTiming()
+        session = await rescue.running_session(channel, where, timing)
+        if how.dry_run:
+            await _say_what_would_be_done(session, system, image, how)
+            return
+        if session is None:
+            with Told() as told:
+                session = await rescue.revive(
+                    channel, where, board, system, told, baud=how.options.baud, timing=timing
+                )
+        elif await rescue.prepare(session, timing):
+            typer.echo("the board runs: no rescue is needed, this is an ordinary update")
+            await _flash(session, image, how)
+            return
+        await rescue.prepare(session, timing)
+        await _flash(session, image, how, rescue.try_out)
+    finally:
+        await channel.close()
+
+
+async def _say_what_would_be_done(
+    session: SmpSession | None, system: RescueImage, image: SlotImage, how: _How
+) -> None:
+    if session is not None:
+        await _flash(session, image, how)
+    else:
+        typer.echo(f"no agent answers: {system.path} would be sent to the board's boot loader")
+
+
 async def _flash(
-    session: SmpSession, image: SlotImage, options: Options, dry_run: bool, activate: bool
+    session: SmpSession, image: SlotImage, how: _How, try_out: TryOut | None = None
 ) -> None:
     from ksmhost.board import find_project  # noqa: PLC0415
     from ksmhost.flash import kept, update  # noqa: PLC0415
     from ksmhost.flash.progress import Told  # noqa: PLC0415
     from ksmhost.flash.text import plan_words  # noqa: PLC0415
 
+    options = how.options
     project = None
     with contextlib.suppress(KsmhostError):
         project = find_project()
     folders = kept.folders(project)
     slots = await update.survey(session, image, options)
     todo = await update.make_plan(session, image, slots, folders)
-    baud = options.baud or await session.baud()
-    typer.echo(plan_words(image, slots, todo, baud))
-    if dry_run:
+    own = await session.baud()
+    rates = update.Rates().to_try(len(todo.stream), own, slots.baud_max, options)
+    typer.echo(plan_words(image, slots, todo, (*rates, own)[0]))
+    if how.dry_run:
         return
     with Told() as told:
         await update.send(session, image, todo, options, told)
         with contextlib.suppress(OSError):
             await asyncio.to_thread(kept.keep, image, folders[0])
-        if update.runs(slots, image):
+        if update.runs(slots, image) and not slots.state.trial:
+            update.check_it_stays(slots)
             return
-        if not activate:
+        if not how.activate:
             raise KsmhostError(
                 "The image is on the board and verified; it was not tried.",
                 todo="Try it with: ksmhost flash IMAGE",
                 code=ExitCode.NOT_ACTIVATED,
             )
-        await update.try_out(session, image, options, told)
+        await (try_out or update.try_out)(session, image, options, told)
 
 
 async def _status(session: SmpSession, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from enum import Enum
 
 from ksmhost.flash.stream import (
     BLOCK_BYTES,
+    GROUP_BYTES,
     Group,
     compressed,
     copied,
@@ -27,6 +28,8 @@ from ksmhost.flash.stream import (
 from ksmhost.link.session import IN_TARGET, NOWHERE
 
 HASH_BYTES = 8
+_SHARE_LOST = 128
+_LEAST_GROUP_BYTES = 4 * BLOCK_BYTES
 
 
 class Tier(Enum):
@@ -73,9 +76,18 @@ def blocks(image: bytes, found: Sequence[int], index_bytes: int = 0) -> Plan:
     """
     if len(found) != -(-len(image) // BLOCK_BYTES):
         raise ValueError("not one answer a block")
-    groups = [group for run in _runs(found) for group in _groups(image, run)]
+    most = _group_bytes(len(image))
+    groups = [group for run in _runs(found) for group in _groups(image, run, most)]
     groups += [compressed(image[:BLOCK_BYTES], 0)]
     return Plan(Tier.BLOCKS, len(image), pack(groups), index_bytes)
+
+
+def _group_bytes(image_bytes: int) -> int:
+    """How much a group may hold. A cut transfer is planned anew, and then what was on its way of a
+    group is sent twice: no more than such a share of the image.
+    """
+    share = image_bytes // _SHARE_LOST // BLOCK_BYTES * BLOCK_BYTES
+    return min(max(share, _LEAST_GROUP_BYTES), GROUP_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +120,9 @@ def _goes_on(run: _Run, block: int, start: int) -> bool:
     return start == NOWHERE if run.start is None else start == run.start + run.count
 
 
-def _groups(image: bytes, run: _Run) -> Iterator[Group]:
+def _groups(image: bytes, run: _Run, most: int) -> Iterator[Group]:
     at = run.first * BLOCK_BYTES
-    for where, data in pieces(image[at : at + run.count * BLOCK_BYTES], at):
+    for where, data in pieces(image[at : at + run.count * BLOCK_BYTES], at, most):
         if run.start is None:
             yield compressed(data, where)
         else:

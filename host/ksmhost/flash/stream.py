@@ -106,10 +106,10 @@ def patched(data: bytes, at: int, running: bytes) -> Group:
     return Group(at, len(data), zlib.crc32(data), start, len(prefix), frame)
 
 
-def pieces(data: bytes, at: int = 0) -> Iterator[tuple[int, bytes]]:
-    """`data` cut into what groups may hold, each with its place, the first being `at`."""
-    for offset in range(0, len(data), GROUP_BYTES):
-        yield at + offset, data[offset : offset + GROUP_BYTES]
+def pieces(data: bytes, at: int = 0, most: int = GROUP_BYTES) -> Iterator[tuple[int, bytes]]:
+    """`data` cut into groups of `most` bytes, each with its place, the first being `at`."""
+    for offset in range(0, len(data), most):
+        yield at + offset, data[offset : offset + most]
 
 
 def _dictionary(prefix: bytes) -> zstandard.ZstdCompressionDict:

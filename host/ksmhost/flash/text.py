@@ -77,6 +77,7 @@ def slots_as_json(slots: Slots) -> dict[str, Any]:
     return {
         **{name: value for name, value in asdict(slots).items() if name not in ("slots", "update")},
         "key": slots.key.hex(),
+        "public_key": slots.public_key.hex(),
         "slots": [_slot_as_json(slot) for slot in slots.slots],
         "update": slots.update
         and {**asdict(slots.update), "stream_sha": slots.update.stream_sha.hex(),

@@ -13,18 +13,18 @@ import contextlib
 import errno
 import hashlib
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.flash import kept, plan
-from ksmhost.flash.image import SlotImage, check_board
-from ksmhost.flash.keys import short
+from ksmhost.flash.image import SlotImage, check_board, check_signature
+from ksmhost.flash.keys import PUBLIC_BYTES, short
 from ksmhost.flash.plan import Plan, Tier
-from ksmhost.flash.transfer import transfer
+from ksmhost.flash.transfer import Pace, transfer
 from ksmhost.link.framing import Framing
 from ksmhost.link.session import (
     BoardGoneError,
@@ -62,6 +62,7 @@ class Options:
 
     allow_downgrade: bool = False
     baud: int | None = None
+    """The rate for the transfer; None: the best that both ends can."""
     tries: int = 2
     """How many boots a trial has: the second one is for a power cut in the first."""
 
@@ -90,9 +91,9 @@ async def survey(session: SmpSession, image: SlotImage, options: Options) -> Slo
             means="Nothing was sent.",
             code=ExitCode.BAD_IMAGE,
         )
-    if slots.state.trial:
+    if slots.state.trial and not _tries(slots, image):
         raise KsmhostError(
-            f"Slot {SLOT_NAMES[slots.state.first]} is on trial.",
+            f"Slot {SLOT_NAMES[slots.state.first]} is on trial with another image.",
             means="Until that is settled the board takes no other image.",
             todo="ksmhost flash confirm keeps it, ksmhost flash revert leaves it.",
             code=ExitCode.REFUSED,
@@ -101,6 +102,9 @@ async def survey(session: SmpSession, image: SlotImage, options: Options) -> Slo
 
 
 def _check_key(image: SlotImage, slots: Slots) -> None:
+    if len(slots.public_key) == PUBLIC_BYTES:
+        check_signature(image, slots.public_key)
+        return
     if slots.key and image.key_hash.startswith(slots.key):
         return
     board_has = short(slots.key) if slots.key else "no key at all"
@@ -118,12 +122,16 @@ def _check_version(image: SlotImage, slots: Slots, options: Options) -> None:
         return
     version = slots.slots[slots.running].version
     if version and _numbers(version) > tuple(image.version):
-        raise KsmhostError(
-            f"{image.path} is version {image.version}; the board runs {version}.",
-            means="It would be a step back. Nothing was sent.",
-            todo="Add --allow-downgrade if that is what you want.",
-            code=ExitCode.BAD_IMAGE,
-        )
+        raise _step_back(image, f"; the board runs {version}", "Nothing was sent.")
+
+
+def _step_back(image: SlotImage, than: str, done: str) -> KsmhostError:
+    return KsmhostError(
+        f"{image.path} is version {image.version}{than}.",
+        means=f"It would be a step back. {done}",
+        todo="Add --allow-downgrade if that is what you want.",
+        code=ExitCode.BAD_IMAGE,
+    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -163,13 +171,70 @@ def runs(slots: Slots, image: SlotImage) -> bool:
     return slots.running is not None and slots.slots[slots.running].hash == image.digest
 
 
+def check_it_stays(slots: Slots) -> None:
+    """Raise KsmhostError (NOT_ACTIVATED) if what runs is not what the board means to boot."""
+    if slots.running == slots.state.first:
+        return
+    first, other = SLOT_NAMES[slots.state.first], SLOT_NAMES[1 - slots.state.first]
+    raise KsmhostError(
+        f"The board runs the image, in slot {other}, but is to boot slot {first}.",
+        means=f"The loader started it because slot {first} does not boot.",
+        todo=f"Bring an image to slot {first}: ksmhost flash ANOTHER",
+        code=ExitCode.NOT_ACTIVATED,
+    )
+
+
+def _tries(slots: Slots, image: SlotImage) -> bool:
+    """True if a trial of that very image is begun: an earlier command was cut short."""
+    return slots.state.trial and slots.slots[slots.state.first].hash == image.digest
+
+
 def seconds(plan_bytes: int, baud: int) -> float:
     """How long so many bytes take on a line of that rate, framing included."""
     return plan_bytes * 1.01 * 10 / baud
 
 
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """At which rates a transfer may go."""
+
+    modest: int = 921_600
+    """What most adapters and cables carry that fail at the board's highest rate."""
+    worth_s: float = 5.0
+    """A transfer shorter than this stays at the line's own rate: a rate that fails costs 2 s."""
+
+    def to_try(self, plan_bytes: int, own: int, highest: int, options: Options) -> list[int]:
+        """The rates to try one after the other; none: the line stays as it is.
+
+        >>> Rates().to_try(1_000_000, 115_200, 3_000_000, Options())
+        [3000000, 921600]
+        """
+        if options.baud is not None:
+            return [options.baud] if options.baud != own else []
+        if seconds(plan_bytes, own) < self.worth_s:
+            return []
+        return sorted({rate for rate in (highest, self.modest) if own < rate <= highest})[::-1]
+
+
+@contextmanager
+def _resumable(how: Callable[[], str]) -> Iterator[None]:
+    """Have the error for a line that is lost in here say how to go on."""
+    try:
+        yield
+    except OtherVersionError:
+        raise
+    except (LineLostError, NoAnswerError, BoardGoneError) as error:
+        todo = f"{error.todo} {how()}".strip()
+        raise type(error)(error.what, means=error.means, todo=todo) from error
+
+
 async def send(
-    session: SmpSession, image: SlotImage, todo: Plan, options: Options, told: Told
+    session: SmpSession,
+    image: SlotImage,
+    todo: Plan,
+    options: Options,
+    told: Told,
+    pace: Pace | None = None,
 ) -> None:
     """Bring the image into the inactive slot and have it verified there.
 
@@ -180,7 +245,7 @@ async def send(
         if todo.tier is Tier.NOTHING:
             await _verify_held(session, image, told)
         else:
-            await _bring(session, image, todo, options, told)
+            await _Sending(session, image, options, told, pace or Pace()).bring(todo)
     except RefusedError as error:
         raise _not_taken(image, error) from error
 
@@ -188,82 +253,137 @@ async def send(
 async def _verify_held(session: SmpSession, image: SlotImage, told: Told) -> None:
     """The target's content may never have been read since the board came up."""
     slots = await session.slots()
-    if not runs(slots, image) and not slots.slots[slots.target].checked:
+    begun = runs(slots, image) or _tries(slots, image)
+    if not begun and not slots.slots[slots.target].checked:
         await _verify(session, image, told)
 
 
 async def _verify(session: SmpSession, image: SlotImage, told: Told) -> None:
     told.say("verifying: the board reads the slot back")
-    await session.update_finish(image.image_sha)
+    with _resumable(lambda: "Give the same command again: all is sent, the board verifies it."):
+        await session.update_finish(image.image_sha)
 
 
-async def _bring(
-    session: SmpSession, image: SlotImage, todo: Plan, options: Options, told: Told
-) -> None:
-    """Send and verify; where a patch does not fit what the board runs, with blocks instead."""
-    try:
-        await _send_whole(session, image, todo, options, told)
-    except RefusedError as error:
-        if error.errno != errno.EBADMSG or todo.tier is not Tier.PATCH:
-            raise
-        told.say("the patch does not fit what the board has: sending the blocks that it lacks")
-        todo = await _plan_blocks(session, image)
-        await _send_whole(session, image, todo, options, told)
+class _TooFastError(Exception):
+    """A rate at which short messages passed, but the pieces of an image do not."""
 
 
-async def _send_whole(
-    session: SmpSession, image: SlotImage, todo: Plan, options: Options, told: Told
-) -> None:
-    """Send and verify, begun again when the agent was restarted or misses something."""
-    for left in reversed(range(_BEGINS)):
+class _Sending:
+    """One image on its way into the inactive slot."""
+
+    def __init__(
+        self, session: SmpSession, image: SlotImage, options: Options, told: Told, pace: Pace
+    ) -> None:
+        self._session = session
+        self._image = image
+        self._options = options
+        self._told = told
+        self._pace = pace
+        self._rates: list[int] = []
+        """To be tried, the first being the one that is set."""
+
+    async def bring(self, todo: Plan) -> None:
+        """Send and verify; where a patch does not fit what the board runs, with blocks instead."""
         try:
-            async with _fast_line(session, options, told):
-                await _transfer(session, image, todo, told)
-            await _verify(session, image, told)
+            await self._send_whole(todo)
         except RefusedError as error:
-            if error.errno not in (errno.ESTALE, errno.EAGAIN) or not left:
+            if error.errno != errno.EBADMSG or todo.tier is not Tier.PATCH:
                 raise
-        else:
-            return
+            self._told.say(
+                "the patch does not fit what the board has: sending the blocks that it lacks"
+            )
+            await self._send_whole(await _plan_blocks(self._session, self._image))
 
+    async def _send_whole(self, todo: Plan) -> None:
+        """Send and verify, begun again where that may help."""
+        own, highest = await self._session.baud(), (await self._session.slots()).baud_max
+        self._rates = Rates().to_try(len(todo.stream), own, highest, self._options)
+        for left in reversed(range(_BEGINS)):
+            try:
+                await self._send_stream(todo, own)
+                await _verify(self._session, self._image, self._told)
+            except RefusedError as error:
+                if not left or not await self._may_go_on(error):
+                    raise
+            else:
+                return
 
-async def _transfer(session: SmpSession, image: SlotImage, todo: Plan, told: Told) -> None:
-    stream, sha = todo.stream, hashlib.sha256(todo.stream).digest()
-    taken = await session.update_begin(sha, len(stream), image.image_sha, image.size_bytes)
-    if taken:
-        told.say(f"going on at {taken} of {len(stream)} bytes")
+    async def _may_go_on(self, error: RefusedError) -> bool:
+        """The agent was restarted, or misses something, or its disk failed a write for once.
 
-    def progress(done: int) -> None:
-        nonlocal taken
-        taken = done
-        told.progress(done, len(stream))
+        What was written and cannot be read back is gone, and would have to be sent anew.
+        """
+        if error.errno == errno.EIO:
+            return (await self._session.slots()).update is not None
+        return error.errno in (errno.ESTALE, errno.EAGAIN)
 
-    try:
-        await transfer(session, stream, taken, progress)
-    except OtherVersionError:
-        raise
-    except (LineLostError, NoAnswerError, BoardGoneError) as error:
-        todo_next = f"Give the same command again: it goes on at {taken} of {len(stream)} bytes."
-        raise type(error)(error.what, means=error.means, todo=todo_next) from error
+    async def _send_stream(self, todo: Plan, own: int) -> None:
+        """Send, at a lower rate when the one that was raised turns out to be too much."""
+        while True:
+            try:
+                async with self._fast_line(own):
+                    return await self._transfer(todo)
+            except _TooFastError:
+                self._told.say(f"{self._rates.pop(0)} baud loses too much: going on more slowly")
 
+    async def _transfer(self, todo: Plan) -> None:
+        session, image, stream = self._session, self._image, todo.stream
+        sha = hashlib.sha256(stream).digest()
+        again = "Give the same command again: it goes on where it was."
+        with _resumable(lambda: again):
+            taken = await session.update_begin(sha, len(stream), image.image_sha, image.size_bytes)
+        if taken:
+            self._told.say(f"going on at {taken} of {len(stream)} bytes")
 
-@asynccontextmanager
-async def _fast_line(session: SmpSession, options: Options, told: Told) -> AsyncIterator[None]:
-    """Binary frames, and the rate that was asked for, as far as both ends can."""
-    await session.framing(Framing.COBS)
-    raised = options.baud is not None and await session.raise_baud(options.baud, quiet=True)
-    if options.baud is not None and not raised:
-        told.say(f"the line stays as it is: {options.baud} baud got no answer")
-    try:
-        yield
-    finally:
-        with contextlib.suppress(KsmhostError):
-            if raised:
+        def progress(done: int) -> None:
+            nonlocal taken
+            taken = done
+            self._told.progress(done, len(stream))
+
+        def how() -> str:
+            return f"Give the same command again: it goes on at {taken} of {len(stream)} bytes."
+
+        with _resumable(how):
+            await transfer(session, stream, taken, progress, self._pace, self._on_noise)
+
+    def _on_noise(self) -> None:
+        if self._rates:
+            raise _TooFastError
+        self._told.say(
+            "the line loses much of what is sent: this takes its time; "
+            "a lower rate, a shorter cable or a better ground makes it faster"
+        )
+
+    @asynccontextmanager
+    async def _fast_line(self, own: int) -> AsyncIterator[None]:
+        """Binary frames, a quiet console, and the best rate that both ends can."""
+        session = self._session
+        await session.framing(Framing.COBS)
+        try:
+            while self._rates and not await session.raise_baud(self._rates[0], quiet=True):
+                self._told.say(f"{self._rates.pop(0)} baud: no answer at that rate, left again")
+            if not self._rates:
+                await session.raise_baud(own, quiet=True)
+            yield
+        finally:
+            with contextlib.suppress(KsmhostError):
                 await session.lower_baud()
-            await session.framing(Framing.CONSOLE)
+                await session.framing(Framing.CONSOLE)
 
 
 def _not_taken(image: SlotImage, error: RefusedError) -> KsmhostError:
+    if error.errno == errno.EPERM:
+        return _step_back(
+            image, ", older than what the board runs", "The board has it, and did not try it."
+        )
+    if error.errno == errno.EIO:
+        return KsmhostError(
+            f"The board's disk failed while it took {image.path}.",
+            means="A sector of its inactive slot, or of what it runs, cannot be written or read. "
+            "It runs what it ran before.",
+            todo="Try once more; if that ends alike, replace its card.",
+            code=ExitCode.REFUSED,
+        )
     codes = {
         errno.EKEYREJECTED: ExitCode.BAD_SIGNATURE,
         errno.ENOKEY: ExitCode.BAD_SIGNATURE,
@@ -286,27 +406,58 @@ async def try_out(
     patience: Patience | None = None,
 ) -> None:
     """Boot the image on trial and confirm it. KsmhostError (REVERTED) when the board went back."""
-    before = await session.identity()
-    target = (await session.slots()).target
-    await session.activate("trial", options.tries)
-    told.say(f"slot {SLOT_NAMES[target]} is on trial: resetting the board")
-    with contextlib.suppress(*_LOST):  # it may have been done; if not, it is done again
-        await session.reset()
-    patience = patience or Patience()
-    slots = await _Trial(session, before.boot_id, told, patience).settled()
+    again = "Give the same command again: the image is on the board, and is tried or confirmed."
+    with _resumable(lambda: again):
+        await _try_out(session, image, options, told, patience or Patience())
+
+
+async def _try_out(
+    session: SmpSession, image: SlotImage, options: Options, told: Told, patience: Patience
+) -> None:
+    slots = await session.slots()
+    begun = _tries(slots, image)
+    target = slots.state.first if begun else slots.target
+    if not begun:
+        await _begin_trial(session, image, options)
+    if not begun or slots.running != target:
+        slots = await _boot_on_trial(session, target, told, patience)
     if slots.running != target:
         raise _reverted(image, slots)
+    if slots.slots[target].hash != image.digest:
+        raise KsmhostError(
+            f"Slot {SLOT_NAMES[target]} holds another image than {image.path}.",
+            means="Somebody else updates this board, too. Their image is on trial, not confirmed.",
+            todo="ksmhost flash confirm keeps it, ksmhost flash revert leaves it.",
+            code=ExitCode.REFUSED,
+        )
     await _check_it_runs(session, image, told, patience)
     try:
         await session.activate("confirm")
     except RefusedError as error:
-        await revert(session, told, patience)
+        with contextlib.suppress(RefusedError):  # the trial may have ended meanwhile
+            await revert(session, told, patience)
         raise KsmhostError(
             f"{image.path} does not pass the board's self-test. {error.what}",
             means="The board was sent back to its old image.",
             code=ExitCode.REVERTED,
         ) from error
     told.say(f"confirmed: {image.version} runs in slot {SLOT_NAMES[target]}")
+
+
+async def _begin_trial(session: SmpSession, image: SlotImage, options: Options) -> None:
+    try:
+        await session.activate("trial", options.tries, downgrade=options.allow_downgrade)
+    except RefusedError as error:
+        raise _not_taken(image, error) from error
+
+
+async def _boot_on_trial(session: SmpSession, target: int, told: Told, patience: Patience) -> Slots:
+    """The slots, when the board runs one of them for good."""
+    before = await session.identity()
+    told.say(f"slot {SLOT_NAMES[target]} is on trial: resetting the board")
+    with contextlib.suppress(*_LOST):  # it may have been done; if not, it is done again
+        await session.reset()
+    return await _Trial(session, before.boot_id, told, patience).settled()
 
 
 async def _check_it_runs(
@@ -390,7 +541,7 @@ class _Trial:
                 raise
             self._has_power = False
         else:
-            self._told.say("no answer, and no watchdog is at work: switched it off and on")
+            self._told.say(f"no answer for {patience_s:.0f} s: switched it off and on")
 
 
 def _reverted(image: SlotImage, slots: Slots) -> KsmhostError:

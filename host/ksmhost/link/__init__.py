@@ -14,6 +14,8 @@ The names below are the package's interface; its modules are its own business.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ksmhost.link.session import (
     IN_TARGET,
     NOWHERE,
@@ -43,6 +45,9 @@ from ksmhost.link.session import (
     WorkloadStatus,
 )
 
+if TYPE_CHECKING:
+    from ksmhost.link.channel import Channel
+
 __all__ = [
     "IN_TARGET",
     "NOWHERE",
@@ -70,6 +75,7 @@ __all__ = [
     "Where",
     "WorkloadInfo",
     "WorkloadStatus",
+    "open_channel",
     "open_session",
 ]
 
@@ -85,3 +91,10 @@ async def open_session(where: Where, timing: Timing) -> BoardSession:
     from ksmhost.link.opening import open_board  # noqa: PLC0415  (sessions load lazily: quick --help)
 
     return await open_board(where, timing)
+
+
+async def open_channel(where: Where, timing: Timing) -> Channel:
+    """As `open_session`, but whatever answers there, if anything does: for a boot loader."""
+    from ksmhost.link import opening  # noqa: PLC0415
+
+    return await opening.open_channel(where, timing)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from typing import Any
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link.channel import LocalChannel, Owner
 from ksmhost.link.framing import Framing
+from ksmhost.link.loan import Loan
 from ksmhost.link.registry import (
     Claim,
     RunningBoard,
@@ -34,7 +36,15 @@ from ksmhost.link.registry import (
     port_name,
     runtime_dir,
 )
-from ksmhost.link.session import ConsoleText, LinkEvent, LinkState, Timing, Where
+from ksmhost.link.session import (
+    ConsoleText,
+    LineLostError,
+    LinkEvent,
+    LinkState,
+    NoAnswerError,
+    Timing,
+    Where,
+)
 from ksmhost.link.stock_pty import StockPty
 from ksmhost.link.streams import Stream
 from ksmhost.link.wire import VERSION, Message, Wire, pack_error, pack_event
@@ -59,6 +69,7 @@ class Client:
         self._owner = owner
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed_line = False
+        self._loan: Loan | None = None
 
     async def serve(self, welcome: Message) -> None:
         """Talk to the client until it hangs up or the link ends for good."""
@@ -83,12 +94,17 @@ class Client:
         while (message := await self._wire.receive()) is not None:
             match message["t"]:
                 case "ask":
-                    asking = self._owner.link.request(message["m"], once=message["once"])
+                    once, brief = message["once"], message["brief"]
+                    asking = self._owner.link.request(message["m"], once=once, brief=brief)
                     self._spawn(self._reply(message, asking, "answer", "m"))
                 case "type":
                     self._spawn(self._reply(message, self._owner.link.console_write(message["d"])))
                 case "cycle":
                     self._spawn(self._reply(message, self._owner.power_cycle()))
+                case "borrow":
+                    self._spawn(self._reply(message, self._borrow()))
+                case "raw" | "rate" | "return":
+                    self._spawn(self._reply(message, self._use_loan(message)))
                 case "framing" | "raise" | "lower":
                     self._changed_line = True
                     self._spawn(self._reply(message, self._change_line(message)))
@@ -102,8 +118,42 @@ class Client:
                 return await link.raise_baud(message["baud"], quiet=message["quiet"])
         return await link.lower_baud()
 
+    async def _borrow(self) -> None:
+        self._loan = loan = await self._owner.link.borrow()
+        self._spawn(self._pass_raw(loan))
+
+    async def _pass_raw(self, loan: Loan) -> None:
+        """Empty bytes tell the client that the line broke."""
+        try:
+            while self._loan is loan:
+                await self._send({"t": "raw", "d": await loan.read()})
+        except OSError:
+            if self._loan is loan:
+                await self._send({"t": "raw", "d": b""})
+
+    async def _use_loan(self, message: Message) -> None:
+        if self._loan is None:
+            raise KsmhostError("The line is not lent.")
+        try:
+            match message["t"]:
+                case "raw":
+                    await self._loan.write(message["d"], polled=message["polled"])
+                case "rate":
+                    await self._loan.set_baud(message["baud"])
+                case _:
+                    await self._end_loan()
+        except OSError as error:
+            kind = NoAnswerError if error.errno == errno.ETIMEDOUT else LineLostError
+            raise kind(f"{error.strerror}.") from error
+
+    async def _end_loan(self) -> None:
+        loan, self._loan = self._loan, None
+        if loan is not None:
+            await loan.end()
+
     async def _restore_line(self) -> None:
         """The line as everybody else expects it, whatever became of this client."""
+        await self._end_loan()
         if self._changed_line and self._owner.link.state is not LinkState.ENDED:
             with contextlib.suppress(KsmhostError):
                 await self._owner.link.lower_baud()

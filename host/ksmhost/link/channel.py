@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link.framing import Framing
+from ksmhost.link.loan import Loan
 from ksmhost.link.session import ConsoleText, LinkEvent, LinkState, Timing
 from ksmhost.link.smp_link import SmpLink
 from ksmhost.target.base import Target
@@ -27,8 +28,8 @@ class Channel(Protocol):
         """The link's state."""
         ...
 
-    async def request(self, message: bytes, *, once: bool = False) -> bytes:
-        """One SMP request, one answer. `once`: never repeat it."""
+    async def request(self, message: bytes, *, once: bool = False, brief: bool = False) -> bytes:
+        """One SMP request, one answer. `once`: never repeat it; `brief`: the caller does."""
         ...
 
     async def console_write(self, data: bytes) -> None:
@@ -49,6 +50,10 @@ class Channel(Protocol):
 
     async def power_cycle(self) -> None:
         """Switch the board off and on."""
+        ...
+
+    async def borrow(self) -> Loan:
+        """Have the raw line alone, for a boot loader. REFUSED while somebody else has it."""
         ...
 
     def console(self) -> AsyncIterator[ConsoleText]:
@@ -118,11 +123,11 @@ class LocalChannel:
         """The link's state."""
         return self._owner.link.state
 
-    async def request(self, message: bytes, *, once: bool = False) -> bytes:
+    async def request(self, message: bytes, *, once: bool = False, brief: bool = False) -> bytes:
         """Pass a request to the link."""
         if self._closed:
             raise KsmhostError("The session is closed.", code=ExitCode.FAILURE)
-        return await self._owner.link.request(message, once=once)
+        return await self._owner.link.request(message, once=once, brief=brief)
 
     async def console_write(self, data: bytes) -> None:
         """Type on the console."""
@@ -143,6 +148,10 @@ class LocalChannel:
     async def power_cycle(self) -> None:
         """Switch the target off and on."""
         await self._owner.power_cycle()
+
+    async def borrow(self) -> Loan:
+        """Have the raw line alone."""
+        return await self._owner.link.borrow()
 
     def console(self) -> AsyncIterator[ConsoleText]:
         """Console text from now on."""

@@ -10,6 +10,7 @@ from ksmhost.link.session import NoAnswerError
 
 _GARBAGE_BYTES = 8
 _GARBAGE_SHARE = 0.25
+_NOISY_SHARE = 0.2
 
 
 @dataclass(slots=True)
@@ -32,7 +33,7 @@ def explain(where: str, health: Health, prompt: Prompt) -> NoAnswerError:
 
 def _words(health: Health, prompt: Prompt) -> tuple[str, str, str]:
     if health.frames_in and prompt is not Prompt.LOADER:
-        return _AGENT_SILENT
+        return _NOISY if _is_noisy(health) else _AGENT_SILENT
     if health.frames_echoed:
         return _LOOP
     if not health.bytes_in:
@@ -44,6 +45,10 @@ def _words(health: Health, prompt: Prompt) -> tuple[str, str, str]:
     return _PROMPTS[prompt]
 
 
+def _is_noisy(health: Health) -> bool:
+    return health.frames_bad >= (health.frames_in + health.frames_bad) * _NOISY_SHARE
+
+
 def _is_garbage(health: Health) -> bool:
     enough = health.bytes_in >= _GARBAGE_BYTES
     return enough and health.odd_bytes >= health.bytes_in * _GARBAGE_SHARE
@@ -53,6 +58,11 @@ _AGENT_SILENT = (
     "the agent has stopped answering.",
     "The board hangs, or its agent died.",
     "Look at its console; reset the board.",
+)
+_NOISY = (
+    "the line damages too much: many answers arrive broken, and others not at all.",
+    "It loses or changes bytes, most likely on the way to the board, too.",
+    "Use a lower baud rate, a shorter cable, a better ground.",
 )
 _LOOP = (
     "what is sent comes straight back.",
@@ -88,7 +98,7 @@ _PROMPTS = {
     Prompt.LOADER: (
         "the board stands at its boot loader's prompt.",
         "No system runs there.",
-        "Type 'boot' on its console, or reset it.",
+        "If no slot boots: ksmhost flash IMAGE --rescue. Else reset it.",
     ),
     Prompt.NONE: (
         "there is console text, but no agent answers.",

@@ -27,8 +27,8 @@ TYPED = b"\x07"
 
 LINE_BYTES = 127
 """The longest line we send, newline included; what a stock server's receive buffer holds."""
-LINE_BYTES_TAKEN = 1024
-"""The longest line we take from others."""
+LINE_BYTES_TAKEN = 4096
+"""The longest line we take from others: a stock client may be told to send so long ones."""
 PIECE_BYTES_TAKEN = 8192
 """The longest COBS frame we take."""
 HEADER_BYTES = 8

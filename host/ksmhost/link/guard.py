@@ -124,6 +124,16 @@ class Guard:
         self._hold_for(stage, now, self._timing.boot_hold_s)
         self._deaf_until = now + self._timing.quiet_s
 
+    def lend(self, now: float) -> None:
+        """Somebody uses the line raw: nothing is asked until it is back."""
+        self._enter(LinkState.BOOTING, now, "the line is lent to a rescue")
+        self._hold_s = 0.0
+        self._probe_at = None
+
+    def take_back(self, now: float) -> None:
+        """The line is back, and a kernel is about to start."""
+        self.boot(Stage.KERNEL, now)
+
     def unanswered(self, now: float) -> None:
         """A request got no answer in time."""
         self._unanswered += 1

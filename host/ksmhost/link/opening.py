@@ -26,19 +26,28 @@ from ksmhost.link.wire import Message, Wire
 from ksmhost.target.ports import is_url
 
 
+async def open_channel(where: Where, timing: Timing) -> Channel:
+    """A way to the board's owner, whatever answers there, if anything does."""
+    return (await _channel(absolute(where), timing))[0]
+
+
 async def open_board(where: Where, timing: Timing) -> BoardSession:
     """See `ksmhost.link.open_session`."""
     where = absolute(where)
-    running = choose(where, list_running())
-    opener = _Opener(where, running, timing)
-    channel = RemoteChannel(opener.connect, timing)
-    await channel.open()
+    channel, running = await _channel(where, timing)
     agentless = where.agentless or (running is not None and running.agentless)
     try:
         return await start_session(channel, replace(where, agentless=agentless), timing)
     except BaseException:
         await channel.close()
         raise
+
+
+async def _channel(where: Where, timing: Timing) -> tuple[RemoteChannel, RunningBoard | None]:
+    running = choose(where, list_running())
+    channel = RemoteChannel(_Opener(where, running, timing).connect, timing)
+    await channel.open()
+    return channel, running
 
 
 async def start_session(channel: Channel, where: Where, timing: Timing) -> BoardSession:

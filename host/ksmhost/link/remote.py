@@ -13,6 +13,7 @@ from typing import Any
 
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link.framing import Framing
+from ksmhost.link.loan import Loan
 from ksmhost.link.session import (
     BoardGoneError,
     ConsoleText,
@@ -70,6 +71,7 @@ class RemoteChannel:
         self._events: Fanout[LinkEvent] = Fanout()
         self._console: Fanout[ConsoleText] = Fanout()
         self._calls: dict[int, _Call] = {}
+        self._loan: Loan | None = None
         self._next_id = 0
         self._state = LinkState.CONNECTING
         self._where = ""
@@ -92,9 +94,10 @@ class RemoteChannel:
         """The link's state, as the broker told last."""
         return self._state
 
-    async def request(self, message: bytes, *, once: bool = False) -> bytes:
+    async def request(self, message: bytes, *, once: bool = False, brief: bool = False) -> bytes:
         """One SMP request through the broker."""
-        got = await self._call({"t": "ask", "m": message, "once": once}, again=not once)
+        ask = {"t": "ask", "m": message, "once": once, "brief": brief}
+        got = await self._call(ask, again=not once)
         answer: bytes = got["m"]
         return answer
 
@@ -119,6 +122,28 @@ class RemoteChannel:
     async def power_cycle(self) -> None:
         """Switch the board off and on."""
         await self._call({"t": "cycle"}, again=False)
+
+    async def borrow(self) -> Loan:
+        """Have the broker's line raw and alone, until the loan's end or ours."""
+        self._loan = loan = Loan(self._write_raw, self._set_rate, self._return)
+        try:
+            await self._call({"t": "borrow"}, again=False)
+        except BaseException:
+            self._loan = None
+            raise
+        return loan
+
+    async def _write_raw(self, data: bytes, polled: bool) -> None:
+        await self._call({"t": "raw", "d": data, "polled": polled}, again=False)
+
+    async def _set_rate(self, baud: int) -> None:
+        await self._call({"t": "rate", "baud": baud}, again=False)
+
+    async def _return(self) -> None:
+        if self._loan is not None:
+            self._loan = None
+            with contextlib.suppress(KsmhostError):  # without a broker it is back already
+                await self._call({"t": "return"}, again=False)
 
     def console(self) -> AsyncIterator[ConsoleText]:
         """Console text from now on."""
@@ -175,6 +200,11 @@ class RemoteChannel:
                 self._settle(message, None)
             case "failed":
                 self._settle(message, unpack_error(message))
+            case "raw" if self._loan is not None:
+                if message["d"]:
+                    self._loan.feed(message["d"])
+                else:
+                    self._loan.break_off()
             case "console":
                 self._console.publish(ConsoleText(message["at"], message["d"]))
             case "event":
@@ -219,6 +249,8 @@ class RemoteChannel:
 
     def _lost(self, reason: str) -> None:
         self._lost_at = time.monotonic()
+        if self._loan is not None:
+            self._loan.break_off()
         self._note(StateChanged(time.time(), LinkState.LOST, reason))
         for call in self._calls.values():
             if not call.again and not call.done.done():

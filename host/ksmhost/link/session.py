@@ -89,6 +89,8 @@ class Timing:
 
     answer_s: float = 1.5
     """How long one request waits for its answer before it is sent again."""
+    piece_s: float = 0.4
+    """The same for a short piece of a transfer, as a line that loses many wants them."""
     tries: int = 3
     """How often a request is sent before `NoAnswerError`."""
     open_s: float = 8.0
@@ -344,6 +346,8 @@ class Slots:
     block_bytes: int
     key: bytes
     """The start of the hash of the key that images must be signed with; empty: it has none."""
+    public_key: bytes
+    """That key, 32 bytes; empty: it has none, or its agent is too old to tell."""
     on_trial: bool
     watchdog: bool
     """This trial ends by itself if nobody confirms."""
@@ -471,8 +475,9 @@ class BoardSession(Protocol):
     async def update_put(self, off: int, data: bytes) -> int:
         """Send a piece of the stream. Returns the offset wanted next: go back to it if need be.
 
-        `RefusedError`: ESTALE when the agent was restarted meanwhile (begin again), EBADMSG when
-        the stream is wrong.
+        It is not repeated when it gets lost, which is `NoAnswerError` at once: a smaller piece may
+        arrive. `RefusedError`: ESTALE when the agent was restarted meanwhile (begin again),
+        EBADMSG when the stream is wrong.
         """
         ...
 
@@ -484,8 +489,13 @@ class BoardSession(Protocol):
         """
         ...
 
-    async def activate(self, mode: str, tries: int | None = None) -> BootState:
-        """ "trial": boot the target next; "confirm" the running image; "revert": leave a trial."""
+    async def activate(
+        self, mode: str, tries: int | None = None, *, downgrade: bool = False
+    ) -> BootState:
+        """ "trial": boot the target next; "confirm" the running image; "revert": leave a trial.
+
+        `RefusedError`: EPERM when the target is older than what runs and `downgrade` is False.
+        """
         ...
 
     async def reset(self) -> None:

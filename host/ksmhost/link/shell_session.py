@@ -402,7 +402,9 @@ class ShellSession(ChannelSession):
         """Refused: there is no agent."""
         raise _no_updates()
 
-    async def activate(self, mode: str, tries: int | None = None) -> BootState:
+    async def activate(
+        self, mode: str, tries: int | None = None, *, downgrade: bool = False
+    ) -> BootState:
         """Refused: there is no agent."""
         raise _no_updates()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import struct
 import time
 from collections import deque
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 
 import cbor2
 
-from ksmhost.errors import KsmhostError
+from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link.baud import BaudChange
 from ksmhost.link.console_watch import ConsoleWatch, Panic, is_panic, odd_bytes
 from ksmhost.link.diagnosis import Health, explain
@@ -35,6 +36,7 @@ from ksmhost.link.framing import (
     encode_cobs,
 )
 from ksmhost.link.guard import Guard
+from ksmhost.link.loan import Loan
 from ksmhost.link.session import (
     BoardDied,
     BoardGoneError,
@@ -55,6 +57,14 @@ _IN_FLIGHT = 4
 """What our agent has buffers for; others may have fewer, and tell."""
 _PERSISTENCE = 4
 """While the peer is heard, a request is sent this many times as often as into silence."""
+_OVERDUE = 8
+"""So many times what an answer may take, and it does not come any more, whatever else does."""
+_SPOILED_TRIES = 100
+"""While its answers arrive damaged, it is sent so often: that is seen at once, and soon done."""
+_QUESTIONS = 10
+"""So often the link asks what it wants to know itself, while answers get lost."""
+_SHORT_BYTES = 1100
+"""Pieces of a transfer are no longer than this only where the line loses them."""
 _TYPED_BYTES = 1024
 """Console text in one COBS frame."""
 _BITS_A_BYTE = 10
@@ -108,6 +118,8 @@ class _Job:
     once: bool
     done: asyncio.Future[bytes]
     since: float
+    brief: bool = False
+    """Whoever asks repeats it, perhaps in smaller pieces: failed as soon as it is known lost."""
     framing: Framing | None = None
     """Send it so, whatever the line uses."""
     urgent: bool = False
@@ -116,9 +128,31 @@ class _Job:
     silent_tries: int = 0
     """Those during which nothing was heard."""
     sent_at: float = 0.0
+    spoiled_tries: int = 0
+    """Those whose answer arrived damaged."""
     wire_s: float = 0.0
     """What the line needs to carry it, and an answer of its size."""
     seqs: list[int] = field(default_factory=list)
+
+    @property
+    def is_late(self) -> bool:
+        """True if its answer comes when it is done, others' before it."""
+        return (self.header.group, self.header.command) in _LATE
+
+
+@dataclass(slots=True)
+class _Question:
+    """What the link itself wants to know: asked again while it gets no answer."""
+
+    left: int = 0
+    at: float = 0.0
+
+    def due(self, now: float, pause_s: float) -> bool:
+        """True when it is to be asked now, and then again after a pause."""
+        if not self.left or self.at > now:
+            return False
+        self.left, self.at = self.left - 1, now + pause_s
+        return True
 
 
 class SmpLink:
@@ -142,14 +176,16 @@ class SmpLink:
         self._console: Fanout[ConsoleText] = Fanout()
         self._wanted = self._framing = Framing.CONSOLE
         self._cobs_sent = False
-        self._ask_cobs = False
+        self._ask_cobs = _Question()
         self._decoder = Decoder()
         self._watch = ConsoleWatch()
         self._health = Health()
         self._baud = BaudChange(line, timing, self._ask_ahead)
+        self._agentless = agentless
         self._held = False
         self._changing = asyncio.Lock()
         self._drop_baud = False
+        self._loan: Loan | None = None
         self._guard = Guard(
             timing,
             self._on_state,
@@ -166,13 +202,13 @@ class SmpLink:
         self._sent_at = 0.0
         self._next_seq = 0
         self._window = _IN_FLIGHT
-        self._heard_at = self._frame_at = self._answer_at = 0.0
+        self._heard_at = self._frame_at = self._answer_at = self._spoiled_at = 0.0
         self._missed_at = 0.0
         """When a request was last found to be without an answer."""
         self._boot_id = ""
         self.on_board: Callable[[str], None] = lambda name: None
         """Called with the board's name whenever the agent tells it."""
-        self._ask_identity = False
+        self._ask_identity = _Question()
         self._last_words: tuple[str, ...] = ()
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -190,6 +226,13 @@ class SmpLink:
             asyncio.create_task(self._read(), name="link-read"),
             asyncio.create_task(self._pump(), name="link-pump"),
         ]
+        for task in self._tasks:
+            task.add_done_callback(self._on_task_end)
+
+    def _on_task_end(self, task: asyncio.Task[None]) -> None:
+        """A fault of ours ends the link aloud: nobody waits for answers that cannot come."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._end(f"the link failed: {error!r}")
 
     async def close(self) -> None:
         """Stop. Requests under way fail; streams end. The line itself stays with its target."""
@@ -207,10 +250,12 @@ class SmpLink:
         """What happens to the link and the board from now on."""
         return self._events.stream()
 
-    async def request(self, message: bytes, *, once: bool = False) -> bytes:
+    async def request(self, message: bytes, *, once: bool = False, brief: bool = False) -> bytes:
         """Send a request, return its answer, both with the caller's sequence number.
 
-        `once` is for what must not be done twice: it is never sent again. Raises KsmhostError.
+        `once` is for what must not be done twice: it is never sent again. `brief` is for what the
+        caller repeats himself: it fails with NoAnswerError as soon as request or answer are known
+        to be lost, but waits for a line that went away. Raises KsmhostError.
         """
         header = parse_header(message)
         if header is None or not header.is_request:
@@ -218,7 +263,7 @@ class SmpLink:
         if self.state is LinkState.ENDED:
             raise self._gone()
         done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        job = _Job(message, header, once, done, time.monotonic())
+        job = _Job(message, header, once, done, time.monotonic(), brief)
         self._waiting.append(job)
         return await self._answer_of(job)
 
@@ -249,12 +294,15 @@ class SmpLink:
         themselves when the board is lost.
         """
         async with self._alone():
+            if self._loan is not None:
+                raise self._lent()
             return await self._baud.raise_to(baud, quiet=quiet)
 
     async def lower_baud(self) -> None:
         """Back to the rate the line was opened with."""
         async with self._alone():
-            await self._baud.lower()
+            if self._loan is None:  # else the board goes back by itself, and the line with its loan
+                await self._baud.lower()
 
     @contextlib.asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
@@ -287,6 +335,8 @@ class SmpLink:
 
     async def console_write(self, data: bytes) -> None:
         """Type on the console. Whole pieces: nothing lands inside a frame."""
+        if self._loan is not None:
+            raise self._lent()
         if self._framing is Framing.COBS:
             pieces = (data[at : at + _TYPED_BYTES] for at in range(0, len(data), _TYPED_BYTES))
             data = b"".join(encode_cobs(TYPED + piece) for piece in pieces)
@@ -299,8 +349,54 @@ class SmpLink:
 
     def expect_boot(self) -> None:
         """The board's power was cycled by somebody who knows."""
-        self._guard.expect_boot(time.monotonic())
+        if self._loan is None:  # else its borrower sees to the boot
+            self._guard.expect_boot(time.monotonic())
         self._wake.set()
+
+    async def borrow(self) -> Loan:
+        """Lend the raw line to one caller. KsmhostError (REFUSED) while somebody else has it."""
+        if self.state is LinkState.ENDED:
+            raise self._gone()
+        async with self._alone():
+            if self._loan is not None:
+                raise self._lent()
+            if self._baud.raised:  # an agent answers there, and is being sent something
+                raise KsmhostError(
+                    f"{self._where}: a transfer is under way at {self._line.baud} baud.",
+                    todo="Wait until it is done.",
+                    code=ExitCode.REFUSED,
+                )
+            baud = self._line.baud
+            loan = Loan(self._write_lent, self._line.set_baud, lambda: self._take_back(loan, baud))
+            self._loan = loan
+            self._guard.lend(time.monotonic())
+        return loan
+
+    async def _write_lent(self, data: bytes, polled: bool) -> None:
+        patience_s = self._timing.command_s + self._wire_s(len(data))
+        try:
+            await asyncio.wait_for(self._write(data, polled=polled), patience_s)
+        except TimeoutError as error:
+            raise LineClosedError(errno.ETIMEDOUT, "the board takes no input") from error
+
+    async def _take_back(self, loan: Loan, baud: int) -> None:
+        if self._loan is not loan:
+            return
+        self._loan = None
+        self._decoder.reset()
+        if baud and self._line.baud != baud:
+            with contextlib.suppress(OSError):
+                await self._line.set_baud(baud)
+        self._guard.take_back(time.monotonic())
+        self._wake.set()
+
+    def _lent(self) -> KsmhostError:
+        return KsmhostError(
+            f"{self._where}: the line is lent to a rescue.",
+            means="Until that is done nobody else can use it.",
+            todo="Wait, or end that 'ksmhost flash --rescue'.",
+            code=ExitCode.REFUSED,
+        )
 
     # What comes in
 
@@ -312,6 +408,9 @@ class SmpLink:
                 case LineUp():
                     self._decoder.reset()
                     self._guard.line_up(time.monotonic())
+                case data if self._loan is not None:
+                    self._loan.feed(data)
+                    continue
                 case data:
                     self._heard_at = time.monotonic()
                     self._health.bytes_in += len(data)
@@ -327,7 +426,10 @@ class SmpLink:
             else:
                 self._on_text(item)
         stats = self._decoder.stats
-        self._health.frames_bad = stats.crc_errors + stats.line_errors
+        bad = stats.crc_errors + stats.line_errors
+        if bad > self._health.frames_bad:
+            self._health.frames_bad = bad
+            self._on_damage()
         self._health.odd_bytes += stats.bytes_dropped
         stats.bytes_dropped = 0
         return bool(items)
@@ -376,9 +478,13 @@ class SmpLink:
         self._frame_at = time.monotonic()
         if frame.framing is Framing.COBS and self._wanted is Framing.COBS:
             self._framing = Framing.COBS
+            self._ask_cobs = _Question()
         self._watch.alive()
         identity = (header.group, header.command) == (_GROUP_OWN, _CMD_IDENTITY)
-        self._ask_identity = not identity and (self._ask_identity or not self._guard.may_send)
+        if identity:
+            self._ask_identity = _Question()
+        elif not self._guard.may_send:
+            self._ask_identity = _Question(_QUESTIONS)
         self._guard.heard_frame(time.monotonic())
         if identity:
             self._note_identity(message)
@@ -401,12 +507,22 @@ class SmpLink:
         if (asked.op, asked.group, asked.command) == (2, _GROUP_OS, _CMD_RESET):
             self._guard.expect_boot(time.monotonic())
 
+    def _on_damage(self) -> None:
+        """A frame arrived damaged: most likely the answer that was due next."""
+        self._spoiled_at = time.monotonic()
+        for job in self._flying:
+            if not job.once and not job.is_late:
+                job.spoiled_tries += 1
+                self._retry(job, explain(self._where, self._health, self._watch.prompt))
+                return
+
     def _repeat_lost(self, answered: int) -> None:
         """Answers come in the order of the requests: what was sent before that one is lost."""
         for job in list(self._flying):
-            sent = self._by_seq[job.seqs[-1]][1]
-            kind = (job.header.group, job.header.command)
-            if sent < answered and not job.once and kind not in _LATE and not job.done.done():
+            if job.once or job.is_late or job.done.done():
+                continue
+            of, sent = self._by_seq.get(job.seqs[-1], (None, 0))
+            if of is job and sent < answered:
                 self._retry(job, explain(self._where, self._health, self._watch.prompt))
 
     def _note_parameters(self, message: bytes) -> None:
@@ -429,6 +545,9 @@ class SmpLink:
 
     def _on_down(self, down: LineDown) -> None:
         now = time.monotonic()
+        if self._loan is not None:
+            self._loan.break_off()
+            self._loan = None
         self._decoder.reset()
         self._on_quiet()
         for job in list(self._flying):
@@ -451,7 +570,7 @@ class SmpLink:
                 self._take(self._decoder.pause())
             self._expire(now)
             self._give_up(now)
-            if not await self._send_something(now):
+            if self._loan is not None or not await self._send_something(now):
                 await self._sleep(now)
 
     async def _send_something(self, now: float) -> bool:
@@ -460,7 +579,7 @@ class SmpLink:
         if probe_at is not None and probe_at <= now:
             self._guard.probed(now)
             if not self._guard.may_send:
-                await self._send(_PROBE)
+                await self._send(self._probe)
             return True
         if not self._guard.may_send:
             return False
@@ -475,11 +594,11 @@ class SmpLink:
 
     async def _send_question(self, now: float) -> bool:
         """Ask what the link itself wants to know, or keep a board at its rate."""
-        if self._ask_identity or (self._baud.raised and self._keep_at <= now):
-            self._ask_identity = False
+        pause_s = self._timing.answer_s
+        keeps = self._baud.raised and self._keep_at <= now
+        if self._ask_identity.due(now, pause_s) or keeps:
             await self._send(_PROBE)
-        elif self._ask_cobs:
-            self._ask_cobs = False
+        elif self._ask_cobs.due(now, pause_s):
             await self._send(_PARAMETERS, Framing.COBS)
         else:
             return False
@@ -492,9 +611,18 @@ class SmpLink:
         return True
 
     @property
+    def _probe(self) -> bytes:
+        """Who is there? A board known already need not say so in full: short answers survive."""
+        return _PARAMETERS if self._boot_id and self.state is LinkState.SILENT else _PROBE
+
+    @property
     def _keep_at(self) -> float:
         """When the board has to hear something, or it leaves the rate it was given."""
         return self._sent_at + self._timing.baud_keep_s
+
+    @property
+    def _questions(self) -> tuple[_Question, ...]:
+        return self._ask_identity, self._ask_cobs
 
     @property
     def _silent_at(self) -> float:
@@ -534,13 +662,17 @@ class SmpLink:
         """How long the line takes to carry so many bytes, in lines of base64."""
         return 1.4 * length * _BITS_A_BYTE / self._line.baud if self._line.baud else 0.0
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, data: bytes, *, polled: bool = False) -> None:
         async with self._writing:
-            await self._line.write(data)
+            await self._line.write(data, polled=polled)
 
     def _take_seq(self) -> int:
-        seq = self._next_seq
-        self._next_seq = (seq + 1) % _PROBE_SEQ
+        """The next number that no request under way has, as long as there is one."""
+        for _ in range(_PROBE_SEQ):
+            seq = self._next_seq
+            self._next_seq = (seq + 1) % _PROBE_SEQ
+            if seq not in self._by_seq or self._by_seq[seq][0].done.done():
+                break
         return seq
 
     async def _sleep(self, now: float) -> None:
@@ -550,8 +682,9 @@ class SmpLink:
             times.append(self._guard.probe_at)
         if self._decoder.waits:
             times.append(self._silent_at)
-        if self._baud.raised and self._guard.may_send and not self._held:
-            times.append(self._keep_at)
+        if self._guard.may_send and not self._held:
+            times += [question.at for question in self._questions if question.left]
+            times += [self._keep_at] * self._baud.raised
         pause = max(0.001, min(times) - now) if times else None
         with contextlib.suppress(TimeoutError):  # not wait_for: it may swallow a cancellation
             async with asyncio.timeout(pause):
@@ -560,17 +693,27 @@ class SmpLink:
     # What takes too long
 
     def _due(self, job: _Job) -> float:
-        """When an answer is overdue. While bytes flow it may be behind others, up to a point."""
-        patience = self._timing.answer_s + job.wire_s
-        since = max(job.sent_at, self._answer_at)
-        return min(max(since + patience, self._silent_at), since + 3 * patience)
+        """When an answer is overdue. While bytes flow it may be behind others, up to a point.
+
+        Others' answers tell nothing of one that comes out of its turn, and do not put off for ever
+        one that is never sent again.
+        """
+        short = job.brief and len(job.message) <= _SHORT_BYTES
+        patience = (self._timing.piece_s if short else self._timing.answer_s) + job.wire_s
+        since = job.sent_at if job.is_late else max(job.sent_at, self._answer_at)
+        last = job.sent_at + _OVERDUE * patience
+        return min(max(since + patience, self._silent_at), since + 3 * patience, last)
 
     def _expire(self, now: float) -> None:
         for job in [job for job in self._flying if self._due(job) <= now]:
             # Several in flight are one silence; at another rate the board may have left, which
-            # is for the guard to find out: the requests wait for it at its own.
-            job.silent_tries += self._frame_at < job.sent_at and not self._baud.raised
-            if job.framing is None and not job.urgent and job.sent_at > self._missed_at:
+            # is for the guard to find out: the requests wait for it at its own. Until then also
+            # what arrives damaged tells that it is there.
+            raised = self._baud.raised
+            spoiled = self._spoiled_at > job.sent_at and not raised
+            job.silent_tries += self._frame_at < job.sent_at and not spoiled and not raised
+            told = job.framing is None and not job.urgent and not spoiled
+            if told and job.sent_at > self._missed_at:
                 self._missed_at = now
                 self._guard.unanswered(now)
             self._retry(job, explain(self._where, self._health, self._watch.prompt))
@@ -581,7 +724,9 @@ class SmpLink:
         if job.done.done():
             return
         tries = self._timing.tries
-        if job.once or job.silent_tries >= tries or job.tries >= tries * _PERSISTENCE:
+        worn_out = job.tries - job.spoiled_tries >= tries * _PERSISTENCE
+        worn_out |= job.silent_tries >= tries or job.spoiled_tries >= _SPOILED_TRIES
+        if worn_out or job.once or (job.brief and isinstance(error, NoAnswerError)):
             job.done.set_exception(_maybe_done(error) if job.once else error)
         else:
             job.since = time.monotonic()
@@ -625,7 +770,9 @@ class SmpLink:
         )
 
     def _on_state(self, change: StateChanged) -> None:
-        self._ask_cobs = change.state is LinkState.CONNECTED and self._wanted is Framing.COBS
+        wants_cobs = change.state is LinkState.CONNECTED and self._wanted is Framing.COBS
+        self._ask_cobs = _Question(_QUESTIONS if wants_cobs else 0)
+        self._line.attended(by_agent=change.state is LinkState.CONNECTED and not self._agentless)
         if change.state is not LinkState.CONNECTED:
             self._framing = Framing.CONSOLE
             self._drop_baud = self._baud.raised
@@ -638,6 +785,8 @@ class SmpLink:
                 job.done.set_exception(self._gone())
         if self._quiet is not None:
             self._quiet.cancel()
+        if self._loan is not None:
+            self._loan.break_off()
         self._events.close()
         self._console.close()
 

@@ -231,6 +231,7 @@ class SmpSession(ChannelSession):
             slot_bytes=got.slot_bytes,
             block_bytes=got.block_bytes,
             key=got.key,
+            public_key=got.public_key or b"",
             on_trial=got.on_trial,
             watchdog=got.watchdog,
             baud_max=got.baud_max,
@@ -261,16 +262,18 @@ class SmpSession(ChannelSession):
     async def update_put(self, off: int, data: bytes) -> int:
         """Send a piece of the stream."""
         ask = msg.PutWrite(off=off, data=data)
-        return (await self._ask(ask, msg.OffsetAnswer, "go on with the update")).off
+        return (await self._ask(ask, msg.OffsetAnswer, "go on with the update", brief=True)).off
 
     async def update_finish(self, image_sha: bytes) -> None:
         """Have the board verify what was sent."""
         ask = msg.FinishWrite(image_sha=image_sha)
         await self._patiently(ask, msg.FinishAnswer, "take the image")
 
-    async def activate(self, mode: str, tries: int | None = None) -> BootState:
+    async def activate(
+        self, mode: str, tries: int | None = None, *, downgrade: bool = False
+    ) -> BootState:
         """Try, confirm or leave an image."""
-        ask = msg.ActivateWrite(mode=mode, tries=tries)
+        ask = msg.ActivateWrite(mode=mode, tries=tries, downgrade=downgrade)
         got = await self._patiently(ask, msg.ActivateAnswer, _ACTIVATING.get(mode, mode))
         return _copied(BootState, got.state)
 
@@ -332,10 +335,16 @@ class SmpSession(ChannelSession):
                 await asyncio.sleep(self._timing.probe_s)
 
     async def _ask(
-        self, ask: Request, answer: type[Answer], doing: str, *, once: bool = False
+        self,
+        ask: Request,
+        answer: type[Answer],
+        doing: str,
+        *,
+        once: bool = False,
+        brief: bool = False,
     ) -> Answer:
         """One request, its typed answer. `doing` completes "The board refused to ..."."""
-        raw = await self._channel.request(ask.BYTES, once=once)
+        raw = await self._channel.request(ask.BYTES, once=once, brief=brief)
         try:
             body = cbor2.loads(raw[HEADER_BYTES:])
             if not isinstance(body, dict):

@@ -17,6 +17,10 @@ from ksmhost.link.framing import Decoder, Frame, encode_lines
 from ksmhost.link.smp_link import SmpLink, parse_header
 from ksmhost.target.line import FdIo
 
+_REPEATABLE = frozenset({(1, 1)})
+"""Group and command of writes that may be done twice: a piece of an image says where it belongs.
+Clients do not repeat it themselves, and give the image up."""
+
 
 class StockPty:
     """The pty, and the task that serves it. `start`, then `close`."""
@@ -63,6 +67,7 @@ class StockPty:
         header = parse_header(message)
         if header is None or not header.is_request:
             return
+        once = header.op != 0 and (header.group, header.command) not in _REPEATABLE
         with contextlib.suppress(KsmhostError, OSError):  # the client has a time-out of its own
-            answer = await self._link.request(message, once=header.op != 0)
+            answer = await self._link.request(message, once=once)
             await io.write(encode_lines(answer))

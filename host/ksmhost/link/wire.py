@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What broker and clients say to each other: CBOR maps with a length in front.
 
-Every map has "t", its type. Client to broker: hello, ask, type, cycle, framing, raise, lower.
-Broker to client: welcome, answer, done, failed, console, event. Both ends are of one release, so
+Every map has "t", its type. Client to broker: hello, ask, type, cycle, framing, raise, lower; with
+a loan of the raw line borrow, raw, rate, return. Broker to client: welcome, answer, done, failed,
+console, event, and raw. Both ends are of one release, so
 there is a version number and no negotiation.
 """
 
@@ -27,7 +28,7 @@ from ksmhost.link.session import (
     StateChanged,
 )
 
-VERSION = 2
+VERSION = 3
 _LENGTH = struct.Struct("!I")
 _MOST_BYTES = 1 << 20
 

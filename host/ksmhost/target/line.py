@@ -18,6 +18,8 @@ from typing import Protocol
 
 CHUNK_BYTES = 65536
 _PIECE_BYTES = 8
+_EAGER_BYTES = 1024
+"""Less than what our init empties a port of before it starts the agent (empty_port there)."""
 _PACE_S = 0.0005
 
 
@@ -52,12 +54,20 @@ class Line(Protocol):
         """Set another rate, until the line breaks. OSError where the port has no such rate."""
         ...
 
+    def attended(self, by_agent: bool) -> None:
+        """Be told whether the agent is known to listen at the other end, or anybody may."""
+        ...
+
     async def read(self) -> bytes | LineDown | LineUp:
         """Wait for bytes, or for the line's going or coming; for ever after a final LineDown."""
         ...
 
-    async def write(self, data: bytes) -> None:
-        """Send all of `data`. Raises LineClosedError when the line is down."""
+    async def write(self, data: bytes, *, polled: bool = False) -> None:
+        """Send all of `data`. Raises LineClosedError when the line is down.
+
+        `polled`: a boot loader is known to look for it all the time, so an emulator may be given
+        more at once than a kernel's driver could cope with.
+        """
         ...
 
     async def close(self) -> None:
@@ -72,8 +82,8 @@ class ByteIo(Protocol):
         """Wait for bytes. Raises OSError when the connection is broken."""
         ...
 
-    async def write(self, data: bytes) -> None:
-        """Send all bytes. Raises OSError when the connection is broken."""
+    async def write(self, data: bytes, *, polled: bool = False) -> None:
+        """Send all bytes, `polled` as in Line. Raises OSError when the connection is broken."""
         ...
 
     async def set_baud(self, baud: int) -> None:
@@ -106,7 +116,7 @@ class FdIo:
                 raise OSError(errno.ENODEV, "the other end is gone")
             return data
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, *, polled: bool = False) -> None:
         """Send all bytes, waiting for room as needed."""
         view = memoryview(data)
         while view:
@@ -185,15 +195,27 @@ class PacedIo(FdIo):
     QEMU raises the receive interrupt only when the FIFO goes from empty to one byte, and Linux
     empties at most two FIFOs' worth when it opens the port. Had more piled up while nobody read
     (a boot, a reset), the port would stay deaf for ever; a real one just loses such bytes. So no
-    byte is sent before the ones before it were taken.
+    byte is sent before the ones before it were taken, in pieces of half a FIFO.
+
+    While an agent listens pieces are longer, and the emulator itself waits for room in the FIFO.
+    What is left of one when the board is reset finds our own init prepared.
     """
 
-    async def write(self, data: bytes) -> None:
-        """Send all bytes, in pieces and as fast as they are taken."""
-        for at in range(0, len(data), _PIECE_BYTES):
+    eager = False
+    """An agent listens."""
+
+    async def write(self, data: bytes, *, polled: bool = False) -> None:
+        """Send all bytes, in pieces and as fast as they are taken; at once if that is `polled`."""
+        if polled:
+            await super().write(data)
+            return
+        at = 0
+        while at < len(data):
             while self.unread():  # noqa: ASYNC110  (nothing tells but asking)
                 await asyncio.sleep(_PACE_S)
-            await super().write(data[at : at + _PIECE_BYTES])
+            end = at + (_EAGER_BYTES if self.eager else _PIECE_BYTES)
+            await super().write(data[at:end])
+            at = end
 
     def unread(self) -> bool:
         """True while the emulator has not taken all that was sent."""
@@ -220,6 +242,11 @@ class OnceLine:
     async def set_baud(self, baud: int) -> None:
         """Nothing to set."""
 
+    def attended(self, by_agent: bool) -> None:
+        """An agent takes bytes as fast as the emulator has them."""
+        if isinstance(self._io, PacedIo):
+            self._io.eager = by_agent
+
     async def read(self) -> bytes | LineDown | LineUp:
         """Wait for bytes, or for the end."""
         if self._down:
@@ -230,12 +257,12 @@ class OnceLine:
             self._down = True
             return LineDown(self._ended, final=True)
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, *, polled: bool = False) -> None:
         """Send bytes; LineClosedError after the end."""
         if self._down:
             raise LineClosedError(errno.ENODEV, self._ended)
         try:
-            await self._io.write(data)
+            await self._io.write(data, polled=polled)
         except OSError as error:
             raise LineClosedError(errno.ENODEV, self._ended) from error
 

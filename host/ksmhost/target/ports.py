@@ -217,7 +217,7 @@ class UrlIo:
             raise item
         return item
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, *, polled: bool = False) -> None:
         """Send all bytes."""
         if self._closing.is_set():
             raise LineClosedError(errno.EBADF, "closed")

@@ -28,6 +28,9 @@ class SerialLine:
         """The rate now. A port that is reopened has the one it was first opened with."""
         return self._baud
 
+    def attended(self, by_agent: bool) -> None:
+        """Nothing to do: a real line takes its time by itself."""
+
     async def set_baud(self, baud: int) -> None:
         """Set the port's rate."""
         if self._io is not None:
@@ -43,7 +46,7 @@ class SerialLine:
         except OSError as error:
             return self._drop(error)
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, *, polled: bool = False) -> None:
         """Send bytes. The reader notices and reports what breaks here."""
         if self._io is None:
             raise LineClosedError(0, f"{self._port} is gone")
