@@ -136,8 +136,8 @@ async def measure(baud: int, framing: Framing, seconds: float) -> None:
     )
 
 
-def measure_ymodem(baud: int, seconds: float) -> None:
-    """The same line with `sb` and `rb`."""
+def ymodem_share(baud: int, seconds: float) -> float:
+    """Payload in percent of the same line's rate, with `sb` and `rb`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = random.Random(1).randbytes(int(baud / 10 * seconds))
@@ -159,7 +159,7 @@ def measure_ymodem(baud: int, seconds: float) -> None:
             sender.kill()  # rb leaves without the last word sb waits for
             sender.wait(10)
         assert (folder / "got/image").read_bytes() == data, "rb got something else"
-    print(f"{baud:8} sb       payload {100 * len(data) / took_s / (baud / 10):5.1f} %", flush=True)
+    return 100 * len(data) / took_s / (baud / 10)
 
 
 async def run(bauds: list[int], seconds: float) -> None:
@@ -169,7 +169,7 @@ async def run(bauds: list[int], seconds: float) -> None:
             await measure(baud, framing, seconds)
     for baud in bauds:
         if shutil.which("sb") and shutil.which("rb"):
-            measure_ymodem(baud, seconds)
+            print(f"{baud:8} sb       payload {ymodem_share(baud, seconds):5.1f} %", flush=True)
 
 
 def main() -> None:

@@ -97,9 +97,10 @@ class PackageRoots:
         for root in self._roots:
             place = root / wanted
             if place.is_symlink():
-                target = place.readlink()
-                absolute = target if target.is_absolute() else PurePosixPath(wanted).parent / target
-                return self.find(str(absolute))
+                return self.find(_target(place, wanted))
+            if place.parent.is_symlink():  # a folder of documentation that two packages share
+                folder = _target(place.parent, str(PurePosixPath(wanted).parent))
+                return self.find(f"{folder}/{place.name}")
             if place.is_file():
                 return place
         return None
@@ -139,6 +140,12 @@ class PackageRoots:
         return None
 
 
+def _target(link: Path, path: str) -> str:
+    """Where a link leads that stands for `path` in the installed system."""
+    target = link.readlink()
+    return str(target if target.is_absolute() else PurePosixPath(path).parent / target)
+
+
 def normalized(path: str) -> str:
     """A path relative to /, with /bin, /lib and the like where merged /usr has them.
 
@@ -168,6 +175,20 @@ def base_members(
         *keys,
         cpio.file("init", base.agent, executable=True, rank=RANK_AGENT),
     ]
+
+
+def rescue_archive(base: Base) -> bytes:
+    """The archive of a system that only brings images to a board: the agent, and no shell."""
+    assert base.public_key is not None
+    return cpio.archive(
+        [
+            *(cpio.folder(path) for path in ("dev", "proc", "root", "run", "sys", "tmp")),
+            *(cpio.character_device(f"dev/{name}", *numbers) for name, *numbers in DEVICES),
+            _table("etc/ksmhost/image.cbor", cbor2.dumps(dict(sorted(base.image.items())))),
+            _table("etc/ksmhost/key.pub", base.public_key),
+            cpio.file("init", base.agent, executable=True, rank=RANK_AGENT),
+        ]
+    )
 
 
 def program_members(archive: Archive, arch: str, workload: Workload) -> list[cpio.Member]:

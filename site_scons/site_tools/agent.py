@@ -441,6 +441,7 @@ def generate(env: Any) -> None:
         env.Tool("gnulink")
     env.SetDefault(ZCBOR_VENV="#build/venv-zcbor")
     env["AGENT_OBJECTS"] = {}
+    env["AGENT_SOURCES"] = {library.package: library.version for library in LIBRARIES}
     env.AddMethod(agent, "Agent")
     env.AddMethod(agent_commands, "AgentCommands")
     env.AddMethod(agent_native, "AgentNative")

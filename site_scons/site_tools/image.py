@@ -18,71 +18,14 @@ from pathlib import Path
 from SCons.Script import Action
 
 import debian
+import ingredients
+from fit import fit_source
 from ksmhost.board.disk import SLOT_HEADER_BYTES, BootState, partition_table
 from ksmhost.errors import KsmhostError
 from ksmhost.flash import kept
 from ksmhost.flash.image import TLV_BOARD, TLV_BUILD_ID, read_slot_image
 from ksmhost.flash.keys import default_key_path, fingerprint, make_key, read_public
 from steps import EPOCH, StepError, locked, quiet_environment, run_logged, sha256, stop
-
-_FIT = """\
-/dts-v1/;
-
-/ {{
-	description = "{board}";
-	#address-cells = <1>;
-
-	images {{
-		kernel {{
-			data = /incbin/("{kernel}");
-			type = "kernel";
-			arch = "arm64";
-			os = "linux";
-			compression = "none";
-			load = <{kernel_address:#x}>;
-			entry = <{kernel_address:#x}>;
-			hash-1 {{ algo = "sha256"; }};
-		}};
-{device_tree}
-		initramfs {{
-			data = /incbin/("{initramfs}");
-			type = "ramdisk";
-			arch = "arm64";
-			os = "linux";
-			compression = "none";
-			hash-1 {{ algo = "sha256"; }};
-		}};
-	}};
-
-	configurations {{
-		default = "conf";
-		conf {{
-			kernel = "kernel";
-			{fdt}ramdisk = "initramfs";
-			bootargs = "{cmdline}";
-		}};
-{emulated}	}};
-}};
-"""
-
-_FIT_TREE = """\
-		{name} {{
-			data = /incbin/("{dtb}");
-			type = "flat_dt";
-			arch = "arm64";
-			compression = "none";
-			load = <{address:#x}>;
-			hash-1 {{ algo = "sha256"; }};
-		}};
-"""
-
-_FIT_EMULATED = """\
-		conf-emulated {{
-			kernel = "kernel";
-			fdt = {trees};
-			ramdisk = "initramfs";
-		}};
-"""
 
 
 def exists(env):
@@ -97,6 +40,7 @@ def generate(env):
     env.AddMethod(_slot, "Slot")
     env.AddMethod(_disk, "Disk")
     env.AddMethod(_manifest, "Manifest")
+    env.AddMethod(_notices, "Notices")
 
 
 def _script(title: str, command, log: Path, env) -> None:
@@ -157,7 +101,7 @@ def _make_slot(target, source, env):
     nodes = (Path(str(node)).absolute() for node in source[:-1])
     kernel, vmlinux, initramfs, mkimage, key, *trees = nodes
     its, fit, log = (out.with_suffix(suffix) for suffix in (".its", ".fit", ".log"))
-    its.write_text(_fit_source(env["CMDLINE"], board, kernel, initramfs, trees))
+    its.write_text(fit_source(env["CMDLINE"], board, kernel, initramfs, trees))
     _script("making the FIT", [mkimage, "-f", its, fit], log, env)
     _script(
         "signing the slot",
@@ -172,30 +116,6 @@ def _make_slot(target, source, env):
     fit.unlink()
     # A later image can go to a board as a patch of this one.
     kept.keep(read_slot_image(out), Path(str(env["PROJECT"])) / kept.BUILT)
-
-
-_OVERLAY_OFFSET = 0x80000
-
-
-def _fit_source(cmdline: str, board, kernel: Path, initramfs: Path, trees: list[Path]) -> str:
-    names = ["fdt", "fdt-emulated"][: len(trees)]
-    blobs = [
-        _FIT_TREE.format(
-            name=name, dtb=dtb, address=board.boot.device_tree_address + index * _OVERLAY_OFFSET
-        )
-        for index, (name, dtb) in enumerate(zip(names, trees, strict=True))
-    ]
-    listed = ", ".join(f'"{name}"' for name in names)
-    return _FIT.format(
-        board=board.name,
-        kernel=kernel,
-        initramfs=initramfs,
-        kernel_address=board.boot.kernel_address,
-        device_tree="".join(blobs),
-        fdt='fdt = "fdt";\n\t\t\t' if trees else "",
-        cmdline=cmdline,
-        emulated=_FIT_EMULATED.format(trees=listed) if trees else "",
-    )
 
 
 # -- the key ---------------------------------------------------------------------------------------
@@ -338,6 +258,23 @@ def _firmware_files(env) -> list[Path]:
     return [*(folder / "usr/lib/raspi-firmware" / name for name in names), licence]
 
 
+# -- licences -------------------------------------------------------------------------------------
+
+
+def _notices(env, initramfs_report):
+    """Collect the copyright notices that have to go wherever the image goes."""
+    return env.Command(
+        env["OUT"].File("copyright.txt"),
+        [initramfs_report, "#site_scons/ingredients.py"],
+        Action(_write_notices, "NOTICES  $TARGET"),
+    )[0]
+
+
+def _write_notices(target, source, env):
+    packages = json.loads(Path(str(source[0])).read_text())["packages"]
+    Path(str(target[0])).write_text(ingredients.notices(env, packages))
+
+
 # -- manifest -------------------------------------------------------------------------------------
 
 
@@ -369,7 +306,7 @@ def _write_manifest(target, source, env):
         "git_revision": env["REVISION"],
         "cmdline": env["CMDLINE"],
         "toolchain": {"cc": _first_line([f"{prefix}gcc", "--version"])},
-        "packages": _packages(env, json.loads(initramfs_report.read_text())),
+        "packages": ingredients.versions(env, json.loads(initramfs_report.read_text())["packages"]),
         **_key(products),
         "files": {
             path.name: {"sha256": sha256(path), "size_bytes": path.stat().st_size}
@@ -385,22 +322,6 @@ def _key(products: list[Path]) -> dict[str, str]:
     return {"key": fingerprint(key.read_bytes())} if key else {}
 
 
-def _packages(env, initramfs_report) -> dict[str, str]:
-    """Return the versions of the Debian packages that this build draws on.
-
-    What other boards' builds have fetched into the same apt root does not count.
-    """
-    board, archive = env["BOARD"], debian.Archive(Path(str(env["PROJECT"])) / "build/apt")
-    arch = debian.ARCHITECTURE_OF[board.arch]
-    names = [f"{name}:{arch}" for name in ("musl-dev", *initramfs_report["packages"])]
-    if board.image:
-        names += [tarball.name for tarball in archive.source("u-boot", env["UBOOT_VERSION"])]
-    if board.boot and board.boot.files:
-        names.append("raspi-firmware:arm64")
-    versions = archive.resolved()
-    return {name: versions[name] for name in sorted(names)}
-
-
 def _first_line(command: list[str]) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[
         0
@@ -409,12 +330,7 @@ def _first_line(command: list[str]) -> str:
 
 def build_id(elf: Path) -> str:
     """Return the GNU build-id of an ELF file in hex; the empty string when it has none."""
-    from elftools.elf.elffile import ELFFile  # noqa: PLC0415 - slow, and only needed here
+    from ksmhost.elf import objects  # noqa: PLC0415 - slow, and only needed here
 
-    with elf.open("rb") as file:
-        for section in ELFFile(file).iter_sections():
-            if section["sh_type"] == "SHT_NOTE":
-                for note in section.iter_notes():
-                    if note["n_type"] == "NT_GNU_BUILD_ID":
-                        return str(note["n_desc"])
-    return ""
+    with objects.open_elf(elf) as file:
+        return objects.build_id(file)

@@ -36,6 +36,10 @@ LINES_ONLY = "-g1"
 the compile time; mm/Makefile is patched to ask for them where `ksmhost size` needs them."""
 
 
+NO_ENGINE = "none"
+"""ENGINE of a kernel without KSM: the engine's files are no reason to build it anew."""
+
+
 def exists(env):
     """SCons asks whether the tool can run; what is missing is told when it is needed."""
     return True
@@ -59,8 +63,8 @@ def _kernel(env):
         Action(_configure, "CONFIG  $TARGET"),
     )
     objects = [out.File(f"kernel/{name}") for name in _products(board.arch)]
-    engine = [str(path) for path in kernel_tree.engine_files(_engine(env))]
-    build = env.Command(objects, [config, *engine], Action(_build, "KERNEL  $TARGET"))
+    engine = [] if env["ENGINE"] == NO_ENGINE else kernel_tree.engine_files(_engine(env))
+    build = env.Command(objects, [config, *map(str, engine)], Action(_build, "KERNEL  $TARGET"))
     if env["KERNEL_PATH"]:
         env.AlwaysBuild(build)
     env.Precious(config, build)

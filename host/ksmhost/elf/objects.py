@@ -76,6 +76,16 @@ def not_built(path: Path) -> KsmhostError:
     )
 
 
+def build_id(elf: ELFFile) -> str:
+    """The GNU build-id in hex; "" when there is none."""
+    for section in elf.iter_sections():
+        if section["sh_type"] == "SHT_NOTE":
+            for note in section.iter_notes():  # type: ignore[attr-defined]
+                if note["n_type"] == "NT_GNU_BUILD_ID":
+                    return str(note["n_desc"])
+    return ""
+
+
 def footprint(elf: ELFFile) -> Footprint:
     """The sizes of one object file or program."""
     total = Footprint()

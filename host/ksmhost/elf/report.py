@@ -37,6 +37,7 @@ PRODUCTS = (
     ("agent", ("agent",)),
     ("slot", ("slot.bin",)),
     ("SD card", ("sdcard.img",)),
+    ("rescue", ("rescue.bin",)),
 )
 """Parts of an image and the file names under which boards have them."""
 
