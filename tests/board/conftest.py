@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from board_waits import answering, plain
+from board_waits import answering
 
 from ksmhost.board import Board, find_project, load_board
 from ksmhost.link import BoardSession, Timing, Where, open_session
+from ksmhost.link.knobs import plain_value
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -88,4 +89,4 @@ async def _restore(session: BoardSession, before: dict[str, str]) -> None:
     after = await session.knobs()
     for name, value in before.items():
         if after.get(name) != value:
-            await session.set_knob(name, plain(value))
+            await session.set_knob(name, plain_value(value))

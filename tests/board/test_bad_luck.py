@@ -24,6 +24,7 @@ from ksmhost.link import (
 from ksmhost.sample import Gap, Sample, stream
 from ksmhost.sample.stream import Pacing
 
+RESETS = 12
 POWERS_OFF = ("qemu-virt", "uml")
 """Boards that can switch themselves off, which an emulator shows by ending."""
 
@@ -149,3 +150,29 @@ async def test_a_panic_is_reported_with_its_lines(board: BoardSession, described
     assert isinstance(died[0], BoardDied)
     assert any("sysrq triggered crash" in line for line in died[0].lines)
     await _rebooted(board, before, 120)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_a_line_full_of_frames_survives_resets(board: BoardSession, where: Where) -> None:
+    """What waits in front of the port when the board goes down must not leave it deaf."""
+
+    async def traffic() -> None:
+        while True:
+            with suppress(KsmhostError):
+                await board.update_put(0, bytes(4000))  # refused, but it fills the line
+
+    full = [asyncio.create_task(traffic()) for _ in range(4)]
+    try:
+        for number in range(RESETS):
+            before = (await board.identity()).boot_id
+            if where.emulate and number % 2:
+                await board.power_cycle()
+            else:
+                with suppress(KsmhostError):
+                    await board.reset()
+            await _rebooted(board, before, 90)
+    finally:
+        for task in full:
+            task.cancel()
+        await asyncio.gather(*full, return_exceptions=True)

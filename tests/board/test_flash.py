@@ -10,29 +10,36 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 import pytest_asyncio
-from board_images import fit_with_words, run_tool
+from board_images import image_with_words
+from board_waits import command_line, smpmgr
 
 from ksmhost.board import Board
-from ksmhost.board.disk import SLOT_HEADER_BYTES
-from ksmhost.errors import ExitCode
+from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.flash import kept
-from ksmhost.flash.image import TLV_BOARD, TLV_BUILD_ID, read_slot_image
-from ksmhost.flash.keys import default_key_path
-from ksmhost.link import BoardSession, Timing, Where, open_session
+from ksmhost.flash.image import read_slot_image
+from ksmhost.link import BoardSession, Identity, Timing, Where, open_session
 
 BOOT = Timing(boot_s=300.0)
 FLASH_S = 600.0
 pytestmark = pytest.mark.timeout(FLASH_S + 300)
 
-MakeImage = Callable[[str], Path]
-"""Makes an image like the board's own, with more words on its kernel's command line."""
+
+class MakeImage(Protocol):
+    """Makes an image like the board's own, with more words on its kernel's command line."""
+
+    def __call__(
+        self, words: str, *, newer: int = 1, board: str | None = None, fit: Path | None = None
+    ) -> Path:
+        """`newer`: by how much its build number is greater; `fit`: around that one instead."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +56,9 @@ def make_image(where: Where, described: Board, tmp_path: Path) -> MakeImage:
     """Images signed with the key that signed the board's own."""
     if not where.emulate or described.image is None:
         pytest.skip("only an emulated board's disk can be changed here")
-    built = described.build_dir() / "slot.bin"
-    board_image = read_slot_image(built)
-    throw_away = described.project / "build/keys/dev.pem"
-    key = default_key_path() if default_key_path().exists() else throw_away
 
-    def make(words: str) -> Path:
-        image = tmp_path / "new.bin"
-        fit = fit_with_words(built.read_bytes(), words, tmp_path)
-        newer = board_image.version._replace(build=board_image.version.build + 1)
-        run_tool(
-            [sys.executable, "-m", "imgtool.main", "sign", "--header-size", hex(SLOT_HEADER_BYTES),
-             "--pad-header", "--slot-size", str(described.image.slot_bytes),
-             "--version", str(newer), "--align", "1", "--sha", "256", "--key", str(key),
-             "--custom-tlv", hex(TLV_BOARD), board_image.board,
-             "--custom-tlv", hex(TLV_BUILD_ID), "0x" + board_image.build_id,
-             str(fit), str(image)]
-        )  # fmt: skip
-        return image
+    def make(words: str, **others: Any) -> Path:
+        return image_with_words(described, words, tmp_path, **others)
 
     return make
 
@@ -82,27 +74,23 @@ class FlashBoard:
 
     async def flash(self, *words: str) -> Said:
         """`ksmhost flash WORDS`, as a process."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "ksmhost", "flash", *words, "--board", self.name),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=os.environ | {"KSMHOST_PROJECT": str(self.elsewhere)},
-        )
-        async with asyncio.timeout(FLASH_S):
-            out, err = await process.communicate()
-        return Said(process.returncode or 0, out.decode(), err.decode())
+        return await _flash(*words, "--board", self.name, project=self.elsewhere)
 
     async def command_line(self) -> str:
         """The running kernel's command line, by way of the board's shell."""
-        said = b""
-        console = self.session.console()
-        await self.session.console_write(b"cat /proc/cmdline; echo end=$((6*7))\n")
-        async with asyncio.timeout(60):
-            async for piece in console:
-                said += piece.data
-                if b"end=42" in said:
-                    return said.decode(errors="replace")
-        return ""
+        return await command_line(self.session)
+
+
+async def _flash(*words: str, project: Path) -> Said:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ksmhost", "flash", *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"KSMHOST_PROJECT": str(project)},
+    )
+    async with asyncio.timeout(FLASH_S):
+        out, err = await process.communicate()
+    return Said(process.returncode or 0, out.decode(), err.decode())
 
 
 @asynccontextmanager
@@ -155,16 +143,28 @@ async def test_an_image_is_sent_tried_and_confirmed(
     assert again.code == ExitCode.OK and "runs it already" in again.out, again
 
 
+DO_NOT_COME_UP = {
+    "panics": "rdinit=/nothing init=/nothing",
+    "hangs": "rdinit=/bin/sh",
+    "has no agent": "ksmhost.agent=0",
+    "has the wrong line": "ksmhost.tty=ptmx",
+}
+
+
 @pytest.mark.long
+@pytest.mark.parametrize("how", DO_NOT_COME_UP)
 async def test_an_image_that_does_not_come_up_is_left(
-    board: FlashBoard, make_image: MakeImage, described: Board
+    board: FlashBoard, make_image: MakeImage, described: Board, how: str
 ) -> None:
     _keep(described.build_dir() / "slot.bin")
-    broken = make_image("rdinit=/nothing init=/nothing")
-    done = await board.flash(str(broken))
+    words = DO_NOT_COME_UP[how]
+    done = await board.flash(str(make_image(words)))
     assert done.code == ExitCode.REVERTED, done
     assert "REVERTED" in done.err and "slot A again" in done.err
-    assert "rdinit=/nothing" not in await board.command_line()
+    watched = described.name == "qemu-virt"  # an emulated Pi has no watchdog that waits
+    if how in ("hangs", "has no agent"):
+        assert ("switched it off and on" in done.err) == (not watched), done
+    assert words not in await board.command_line()
     status = json.loads((await board.flash("status", "--json")).out)
     assert (status["running"], status["state"]["outcome"]) == (0, 2)
 
@@ -194,6 +194,8 @@ async def test_images_that_must_not_be_sent_are_refused(
     damaged.write_bytes(content)
     for wrong, code in (
         (damaged, ExitCode.BAD_IMAGE),
+        (make_image("old", newer=-1), ExitCode.BAD_IMAGE),
+        (make_image("other", board="toaster"), ExitCode.WRONG_BOARD),
         (cut, ExitCode.BAD_IMAGE),
         (tmp_path / "none.bin", ExitCode.USAGE),
     ):
@@ -202,3 +204,47 @@ async def test_images_that_must_not_be_sent_are_refused(
         assert refused.err.strip() and "Traceback" not in refused.err
     status = json.loads((await board.flash("status", "--json")).out)
     assert status["update"] is None and status["state"]["first"] == 0
+
+
+@pytest.mark.long
+async def test_a_stock_client_uploads_an_image_and_has_it_tried(
+    board: FlashBoard, make_image: MakeImage, described: Board
+) -> None:
+    """It sends all of an image: here the smallest there is that boots, a rescue system's."""
+    image = make_image("", fit=described.build_dir() / "rescue.bin")
+    digest = read_slot_image(image).digest.hex()
+    fast = ("--line-length", "4096", "--line-buffers", "1")
+    await smpmgr(*fast, "image", "upload", str(image), within_s=FLASH_S)
+    await smpmgr("image", "state-write", digest)
+    slots = await board.session.slots()
+    assert (slots.state.first, slots.state.trial) == (1, True)
+    before = await board.session.identity()
+    await board.session.reset()
+    async with asyncio.timeout(FLASH_S):
+        while (now := await _identity(board.session)) is None or now.boot_id == before.boot_id:
+            await asyncio.sleep(0.5)
+    assert now.kernel.endswith("-rescue"), "not the image that was uploaded"
+    slots = await board.session.slots()
+    assert slots.running == 1 and slots.on_trial
+
+
+async def _identity(session: BoardSession) -> Identity | None:
+    with suppress(KsmhostError):
+        return await session.identity()
+    return None
+
+
+async def test_a_card_that_was_written_boots(
+    where: Where, described: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not where.emulate or described.image is None:
+        pytest.skip("a card can be put into an emulated board only")
+    (tmp_path / "run").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    image = described.build_dir() / "sdcard.img"
+    done = await _flash(str(image), "--sd", str(tmp_path / "disk.img"), project=described.project)
+    assert done.code == ExitCode.OK, done
+    async with _booted(where, tmp_path) as board:
+        slots = await board.session.slots()
+        assert (slots.running, slots.slots[0].state, slots.slots[1].state) == (0, "whole", "whole")
+        assert slots.slots[0].hash == read_slot_image(described.build_dir() / "slot.bin").digest

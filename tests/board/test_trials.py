@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from board_images import fit_with_words
 from board_waits import answering
+from emulated_board import switched_on
 
 from ksmhost.board import Board, ImageLayout
 from ksmhost.board.disk import SLOT_HEADER_BYTES, BootState, Outcome, newest_state
@@ -162,6 +163,45 @@ async def test_a_trial_without_an_agent_ends_on_the_old_slot(
     disk = make_disk(1, "ksmhost.agent=0")
     assert await _started(described, disk, 2, 540) == ["b", "a"]
     assert _state_on(disk, layout) == BootState(10, "a", outcome=Outcome.OUT_OF_TRIES)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("words", ["rdinit=/bin/sh", "ksmhost.tty=nosuch"])
+async def test_a_trial_that_hangs_comes_back_by_itself(
+    described: Board, make_disk: MakeDisk, layout: ImageLayout, words: str
+) -> None:
+    """With nobody who has ever opened the watchdog, and with nobody who pets it."""
+    if described.name != "qemu-virt":
+        pytest.skip("an emulated Pi has no watchdog that waits")
+    disk = make_disk(2, words)
+    assert await _started(described, disk, 3, 540) == ["b", "b", "a"]
+    assert _state_on(disk, layout) == BootState(11, "a", outcome=Outcome.OUT_OF_TRIES)
+
+
+@pytest.mark.timeout(600)
+async def test_a_trial_that_talks_to_nobody_is_given_up(
+    described: Board, make_disk: MakeDisk, layout: ImageLayout
+) -> None:
+    """An agent that has the wrong line: it does well, and does not need its second boot."""
+    disk = make_disk(2, "ksmhost.tty=ptmx ksmhost.trial_s=5")
+    assert await _started(described, disk, 2, 540) == ["b", "a"]
+    assert _state_on(disk, layout) == BootState(10, "a", outcome=Outcome.OUT_OF_TRIES)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_a_confirmed_trial_runs_on(described: Board, make_disk: MakeDisk) -> None:
+    """Longer than any watchdog waits, whether it could be stopped or not."""
+    async with switched_on(described, make_disk(2, "")) as board:
+        before = await board.identity()
+        assert (await board.slots()).on_trial
+        await board.activate("confirm")
+        assert not (await board.slots()).watchdog
+        async with asyncio.timeout(600):
+            while (now := await board.identity()).uptime_ms < before.uptime_ms + 90_000:
+                assert now.boot_id == before.boot_id
+                await asyncio.sleep(1)
 
 
 @pytest.mark.timeout(600)
