@@ -45,6 +45,10 @@ class ExitCode(IntEnum):
     """The image is on the board and verified, but was not activated, as was asked for."""
     REVERTED = 15
     """The image was tried, and the board runs its old one again."""
+    STORE = 16
+    """The store of runs cannot be read or written: damaged, of a newer version, in use, no room."""
+    WORKLOAD_DIED = 17
+    """Processes of the workload ended in mid-run; the run is kept, and says so."""
     INTERRUPTED = 130
     """Ctrl-C."""
     TERMINATED = 143

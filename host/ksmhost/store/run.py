@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run that is read: its context at once, its samples as numpy columns when asked for."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+
+from ksmhost.errors import ExitCode, KsmhostError
+from ksmhost.store.chunks import DamagedChunkError
+from ksmhost.store.columns import Columns, Ints, decode, joined
+from ksmhost.store.database import Database, StoreError
+from ksmhost.store.model import Event, EventKind, Fact, RunInfo, WorkloadRun
+from ksmhost.store.recording import TIMES
+
+
+class Run:
+    """One run of a store. It reads what it is asked for, when it is asked, and keeps no samples."""
+
+    def __init__(self, database: Database, number: int, info: RunInfo) -> None:
+        self.info = info
+        self._database = database
+        self._number = number
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """Every knob with its value when the run began."""
+        rows = self._all("SELECT knob, value FROM setting WHERE run = ? ORDER BY knob")
+        return {row["knob"]: row["value"] for row in rows}
+
+    @cached_property
+    def workloads(self) -> tuple[WorkloadRun, ...]:
+        """What ran."""
+        rows = self._all("SELECT * FROM workload WHERE run = ? ORDER BY name")
+        return tuple(
+            WorkloadRun(
+                row["name"],
+                row["kind"],
+                row["processes"],
+                row["seed"],
+                json.loads(row["parameters"]),
+            )
+            for row in rows
+        )
+
+    @cached_property
+    def facts(self) -> tuple[Fact, ...]:
+        """What was so."""
+        rows = self._all("SELECT name, value, unit FROM fact WHERE run = ? ORDER BY name")
+        return tuple(Fact(row["name"], row["value"], row["unit"]) for row in rows)
+
+    @cached_property
+    def events(self) -> tuple[Event, ...]:
+        """What happened, in order."""
+        rows = self._all("SELECT * FROM event WHERE run = ? ORDER BY wall_s, id")
+        return tuple(Event(row["wall_s"], EventKind(row["kind"]), row["text"]) for row in rows)
+
+    @cached_property
+    def layouts(self) -> dict[int, tuple[str, ...]]:
+        """The counters of each layout, in the order of its columns."""
+        rows = self._all("SELECT id, names FROM layout WHERE run = ? ORDER BY id")
+        return {row["id"]: tuple(json.loads(row["names"])[len(TIMES) :]) for row in rows}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every counter that any sample of the run has."""
+        return tuple(dict.fromkeys(name for names in self.layouts.values() for name in names))
+
+    def columns(self, names: Sequence[str]) -> Columns:
+        """Counters over the whole run, in time order: those samples that hold all of `names`.
+
+        Raises `KsmhostError` (USAGE) for a counter the run does not have, `StoreError` if the file
+        is damaged.
+        """
+        unknown = [name for name in names if name not in self.names]
+        if unknown:
+            raise KsmhostError(
+                f"Run {self.info.short} has no counter '{unknown[0]}'.",
+                means=f"It has: {', '.join(self.names) or 'none, since it holds no sample'}.",
+                code=ExitCode.USAGE,
+            )
+        return joined(names, self.pieces(names))
+
+    def pieces(self, names: Sequence[str] | None = None) -> Iterator[Columns]:
+        """The same piece by piece, for runs of any length; without names, with all that it holds.
+
+        Where the board's counters changed in mid-run, pieces have other columns.
+        """
+        for held, table in self._tables(names):
+            yield _columns(held, table)
+
+    def _tables(self, names: Sequence[str] | None) -> Iterator[tuple[Sequence[str], Ints]]:
+        chosen = {
+            layout: held if names is None else tuple(names)
+            for layout, held in self.layouts.items()
+            if names is None or set(names) <= set(held)
+        }
+        places = {
+            layout: [*range(len(TIMES)), *(len(TIMES) + self.layouts[layout].index(n) for n in ns)]
+            for layout, ns in chosen.items()
+        }
+        with self._database.plainly():
+            rows = self._database.read(
+                "SELECT layout, number, crc32, data FROM chunk WHERE run = ? ORDER BY number",
+                self._number,
+            )
+            for row in rows:
+                if row["layout"] in chosen:
+                    table = self._decoded(row["number"], row["crc32"], row["data"], places, row[0])
+                    yield chosen[row["layout"]], table
+
+    def _decoded(
+        self, number: int, crc32: int, data: bytes, places: Mapping[int, list[int]], layout: int
+    ) -> Ints:
+        try:
+            if zlib.crc32(data) != crc32:
+                raise DamagedChunkError("its checksum is wrong")
+            return decode(data, places[layout])
+        except (DamagedChunkError, IndexError) as error:
+            raise StoreError(
+                f"Chunk {number} of run {self.info.short} in {self._database.path} is damaged: "
+                f"{error}.",
+                means="The disk or something that wrote to the file has changed it.",
+                todo="Restore a copy of the file; other runs in it can still be read.",
+            ) from error
+
+    def _all(self, sql: str) -> list[sqlite3.Row]:
+        return self._database.all(sql, self._number)
+
+
+def _columns(names: Sequence[str], table: Ints) -> Columns:
+    seq, time_us, ahead_us, *values = table
+    return Columns(
+        seq=seq,
+        time_s=time_us / 1e6,
+        wall_s=(time_us + ahead_us) / 1e6,
+        values=dict(zip(names, values, strict=True)),
+    )

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples as a busy board has them: for tests of the store and what reads from it."""
+
+from __future__ import annotations
+
+import math
+
+from ksmhost.link import Identity
+from ksmhost.sample import Sample
+from ksmhost.store import Context
+
+IDENTITY = Identity(
+    agent="0.1.0",
+    protocol=2,
+    board="qemu-virt",
+    model="linux,dummy-virt",
+    serial="10000000abcdef",
+    build_id="9f3c2b7a10de44f0c6d1",
+    kernel="6.12.117",
+    engine="ksmhost",
+    image="4be1f0a2c97d55aa",
+    variant="release",
+    boot_id="6a9e0d0c-boot",
+    page_size_bytes=4096,
+    cpus=4,
+    mem_bytes=1 << 30,
+)
+
+_KSM = (
+    *("full_scans", "general_profit", "ksm_zero_pages", "pages_scanned", "pages_shared"),
+    *("pages_sharing", "pages_skipped", "pages_unshared", "pages_volatile"),
+    *("stable_node_chains", "stable_node_dups"),
+)
+_VM = (
+    *("mem_total_kib", "mem_free_kib", "mem_available_kib", "cached_kib", "swap_total_kib"),
+    *("swap_free_kib", "anon_pages_kib", "slab_kib", "page_tables_kib", "pswpin", "pswpout"),
+    *("pgfault", "pgmajfault", "thp_fault_alloc", "thp_split_page", "ksm_swpin_copy", "cow_ksm"),
+    *("anon_huge_pages_kib",),
+)
+_BOARD = ("uptime_ms", "agent_cpu_ms", "load1_milli", "agent_rss_kib", "cpu_ms", "cpu_idle_ms")
+_LINK = (
+    *("frames_in", "frames_out", "crc_errors", "line_errors", "frames_dropped"),
+    *("text_lines_dropped", "console_bytes", "bytes_in", "bytes_out", "hangups"),
+)
+NAMES = (
+    *(f"ksm.{field}" for field in _KSM),
+    "ksmd.cpu_ms",
+    *(f"vm.{field}" for field in _VM),
+    *(f"board.{field}" for field in _BOARD),
+    *(f"link.{field}" for field in _LINK),
+    *("workload.processes", "workload.merging_pages", "workload.profit_bytes"),
+)
+"""The columns of a real agent on qemu-virt."""
+
+PERIOD_S = 0.02
+WALL_S = 1_790_000_000.0
+_STILL = {
+    "vm.mem_total_kib": 1 << 20,
+    "vm.cached_kib": 5120,
+    "vm.swap_total_kib": 0,
+    "workload.processes": 12,
+}
+_RATES = {
+    "ksm.pages_scanned": 4800.0,
+    "ksm.pages_skipped": 600.0,
+    "ksm.full_scans": 0.2,
+    "ksmd.cpu_ms": 23.0,
+    "vm.pgfault": 870.0,
+    "vm.cow_ksm": 31.0,
+    "board.uptime_ms": 1000.0,
+    "board.agent_cpu_ms": 2.0,
+    "board.cpu_ms": 600.0,
+    "board.cpu_idle_ms": 3400.0,
+    "link.frames_in": 2.5,
+    "link.frames_out": 2.5,
+    "link.bytes_in": 60.0,
+    "link.bytes_out": 1600.0,
+}
+_LEVELS = {
+    "ksm.pages_shared": 1900.0,
+    "ksm.pages_sharing": 24_800.0,
+    "ksm.pages_unshared": 9000.0,
+    "ksm.pages_volatile": 3500.0,
+    "ksm.general_profit": 24_800.0 * 4096,
+    "vm.mem_free_kib": 300_000.0,
+    "vm.mem_available_kib": 420_000.0,
+    "vm.anon_pages_kib": 200_000.0,
+    "board.load1_milli": 900.0,
+    "workload.merging_pages": 26_700.0,
+    "workload.profit_bytes": 24_000.0 * 4096,
+}
+
+
+def sample(number: int, time_s: float | None = None) -> Sample:
+    """What that board counted in one moment: levels that waver, counters that grow."""
+    time_s = 100.0 + number * PERIOD_S + (number * 7919 % 101) / 1e6 if time_s is None else time_s
+    wave = 1 - math.exp(-number / 2000) + 0.01 * math.sin(number / 37)
+    growing = {name: int(rate * time_s) for name, rate in _RATES.items()}
+    wavering = {name: int(level * wave) for name, level in _LEVELS.items()}
+    values = _STILL | growing | wavering
+    return Sample(number, time_s, WALL_S + time_s, {name: values.get(name, 0) for name in NAMES})
+
+
+def samples(count: int, first: int = 0) -> list[Sample]:
+    """That many of them, one every 20 ms."""
+    return [sample(number) for number in range(first, first + count)]
+
+
+def context(board: str = "qemu-virt", tags: tuple[str, ...] = ()) -> Context:
+    """The least that a run is begun with."""
+    identity = Identity(board=board, engine="ksmhost", page_size_bytes=4096)
+    return Context(identity=identity, period_ms=20, settings={"run": "1"}, tags=tags)
