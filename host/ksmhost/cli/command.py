@@ -30,6 +30,7 @@ VERBS: Final[dict[str, str]] = {
     "workload": "Start and stop what a board runs to be measured.",
     "record": "Take a run: samples with their whole context, kept in a file.",
     "runs": "List, show, tag and export runs.",
+    "report": "Write a page of runs: the verdict, plots, all that is known.",
     "size": "Show what the image's parts take.",
     "flash": "Bring a new image to a board, over its line or onto its card.",
     "keys": "Make and show the key that signs images.",
