@@ -49,6 +49,12 @@ class ExitCode(IntEnum):
     """The store of runs cannot be read or written: damaged, of a newer version, in use, no room."""
     WORKLOAD_DIED = 17
     """Processes of the workload ended in mid-run; the run is kept, and says so."""
+    BETTER = 20
+    """`compare`: B is better than A in something that is judged, and worse in nothing."""
+    WORSE = 21
+    """`compare`: B is worse than A in something that is judged."""
+    INCONCLUSIVE = 22
+    """`compare`: neither a difference nor its absence could be shown. SAME is OK."""
     INTERRUPTED = 130
     """Ctrl-C."""
     TERMINATED = 143
