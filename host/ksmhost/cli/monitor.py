@@ -25,6 +25,12 @@ def verb(
     plain: Annotated[bool, typer.Option("--plain", help="One aligned line a sample.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A table.")] = False,
+    prometheus: Annotated[
+        str | None,
+        typer.Option(
+            "--prometheus", help="Serve metrics over HTTP at this address.", metavar="[HOST]:PORT"
+        ),
+    ] = None,
     period: Annotated[
         int | None,
         typer.Option("--period", help="Milliseconds between samples.", min=5, max=60000),
@@ -52,9 +58,13 @@ def verb(
     mean.
     """
     kinds = [kind for kind, on in (("plain", plain), ("json", as_json), ("csv", as_csv)) if on]
-    if len(kinds) > 1:
-        raise KsmhostError("--plain, --json and --csv exclude each other.", code=ExitCode.USAGE)
-    if picture is not None:
+    if len(kinds) + (prometheus is not None) > 1:
+        raise KsmhostError(
+            "--plain, --json, --csv and --prometheus exclude each other.", code=ExitCode.USAGE
+        )
+    if prometheus is not None:
+        _serve(where, prometheus, period or 1000)
+    elif picture is not None:
         _check_folder(picture)
         options = Options(period_ms=period or 500, light=light)
         shot = Shot(picture, duration or 10.0, _size(size), line or "")
@@ -82,6 +92,20 @@ def _text(
         await write_stream(session, make_writer(kind), sys.stdout, period_ms=period_ms, limit=limit)
 
     with_session(where, write)
+
+
+def _serve(where: Where, address: str, period_ms: int) -> None:
+    from ksmhost.monitor import prometheus  # noqa: PLC0415  (loads the client library)
+
+    place = prometheus.address_of(address)
+
+    async def serve(session: BoardSession) -> None:
+        exporter = prometheus.Exporter(await session.identity())
+        with prometheus.Endpoint(exporter, place) as url:
+            typer.echo(f"serving {url}; Ctrl-C ends it", err=True)
+            await prometheus.serve(session, exporter, period_ms)
+
+    with_session(where, serve)
 
 
 def _screenshot(where: Where, options: Options, shot: Shot) -> None:
