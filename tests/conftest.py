@@ -19,7 +19,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--board NAME (emulated), --port PORT (a real one); --engine and others of engine tests."""
+    """--board NAME (emulated), --engine and others of engine tests.
+
+    --port PORT (a real board) comes with the package's own plugin.
+    """
     group = parser.getgroup("board")
     group.addoption(
         "--board", default=None, help="the board to test (qemu-virt; engine tests: uml, qemu-virt)"
@@ -28,7 +31,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--torture-seconds", type=int, default=None, help="how long to torture an engine"
     )
-    group.addoption("--port", default=None, help="a real board's serial port or URL")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
