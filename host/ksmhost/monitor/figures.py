@@ -80,17 +80,19 @@ class Figure(Vertical):
     def __init__(self, spec: FigureSpec) -> None:
         super().__init__(classes="figure")
         self._spec = spec
+        self._value = Digits(text.NONE, classes=f"figure-value tone-{spec.tone}")
+        self._detail = Label("", classes="figure-detail")
 
     def compose(self) -> ComposeResult:
         """Title, digits, detail."""
         yield Label(self._spec.title, classes="figure-title")
-        yield Digits(text.NONE, classes=f"figure-value tone-{self._spec.tone}")
-        yield Label("", classes="figure-detail")
+        yield self._value
+        yield self._detail
 
     def show(self, now: Derived) -> None:
-        """Show the figure as it is now."""
-        self.query_one(Digits).update(self._spec.value(now))
-        self.query_one(".figure-detail", Label).update(self._spec.detail(now))
+        """Show the figure as it is now. A sample may come before the widget is on the screen."""
+        self._value.update(self._spec.value(now))
+        self._detail.update(self._spec.detail(now))
 
 
 class Figures(Horizontal):
