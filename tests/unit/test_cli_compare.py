@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from compare_runs import keep_run, keep_runs
 
 from ksmhost.cli.command import run as run_here
 from ksmhost.errors import ExitCode
-from ksmhost.store import Ending, Store
+from ksmhost.store import Ending, RunFilter, Store
 
 WAIT_S = 60.0
 EVEN = (1000.0, 1004, 1002, 998, 1001, 1003, 997, 999)
@@ -57,6 +58,11 @@ class Compare:
         out, err = self._capture.readouterr()
         assert "Traceback" not in err and "bug" not in err
         return subprocess.CompletedProcess(words, code, out, err)
+
+    def ids(self, tag: str) -> str:
+        """The runs with that tag, as `run:` takes them."""
+        with Store.open(self._store) as store:
+            return ",".join(info.short for info in store.runs(RunFilter(tags=(tag,))))
 
 
 def test_a_slower_engine_as_a_process(runs: Path) -> None:
@@ -197,3 +203,36 @@ def test_history(compare: Compare, tmp_path: Path) -> None:
     assert "1 changes in 24 runs of 2 kinds" in page and later[0][:8] in page and "+" in page
     nothing = Compare(path, compare._capture)("--history", "--workload", "nosuch")
     assert nothing.returncode == 0 and "no changes in 0 runs" in nothing.stdout
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+
+def test_a_page_says_what_the_terminal_says(compare: Compare, tmp_path: Path) -> None:
+    path = tmp_path / "compare.html"
+    result = compare("tag:old", "tag:slow", "--html", str(path))
+    assert result.returncode == ExitCode.WORSE
+    page = path.read_text()
+    assert "default-src &#x27;none&#x27;" in page and "<script" not in page
+    words = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page)).replace("\xa0", " ")
+    assert result.stdout.splitlines()[0] in words
+    assert re.search(r"CPU time for each page scanned [^%]* WORSE \+5\.0 %", words)
+    assert f"ksmhost compare run:{compare.ids('old')} run:{compare.ids('slow')}" in words
+    assert page.count('class="effect"') == page.count('<tr class="verdict') > 0
+
+
+def test_a_page_warns_of_runs_that_are_not_of_the_same_thing(
+    compare: Compare, tmp_path: Path
+) -> None:
+    path = tmp_path / "compare.html"
+    compare("tag:old", "tag:seed2", "--html", str(path))
+    assert "They differ in workload (A twins seed 1, B twins seed 2)" in path.read_text()
+
+
+def test_a_page_overwrites_nothing_but_pages(compare: Compare, tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("dear diary")
+    result = compare("tag:old", "tag:slow", "--html", str(path))
+    assert result.returncode == ExitCode.USAGE and "no report" in result.stderr
+    assert path.read_text() == "dear diary" and result.stdout == ""
+    assert compare("--history", "--html", str(path)).returncode == ExitCode.USAGE

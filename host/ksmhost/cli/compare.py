@@ -87,6 +87,9 @@ def verb(
     history: Annotated[
         bool, typer.Option("--history", help="Look along stored runs for slow drift instead.")
     ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page of it, too.", metavar="FILE")
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -104,6 +107,8 @@ def verb(
             raise _usage(
                 "--history takes no A and B.", "Narrow it with --board, --workload, --tag."
             )
+        if html is not None:
+            raise _usage("--history writes no page.", "Leave --html away; there is --json.")
         _history(where, workload, tag, judging, store, as_json)
         return
     if a is None or b is None:
@@ -127,8 +132,12 @@ def verb(
     rounds = Rounds(least, max(least, Rounds().most if most is None else most))
     if exact:
         plan, rounds = exact_plan(plan), Rounds(1, 1)
+    if html is not None:
+        from ksmhost.report import check_output  # noqa: PLC0415
+
+        check_output(html)
     asked = _Asked(where, plan, rounds, judging, tag, exact)
-    raise typer.Exit(int(_compared(a, b, asked, store, as_json)))
+    raise typer.Exit(int(_compared((a, b), asked, store, html, as_json)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +152,9 @@ class _Asked:
     exact: bool
 
 
-def _compared(a: str, b: str, asked: _Asked, path: Path | None, as_json: bool) -> ExitCode:
+def _compared(
+    words: tuple[str, str], asked: _Asked, path: Path | None, html: Path | None, as_json: bool
+) -> ExitCode:
     from ksmhost.compare.metrics import metrics  # noqa: PLC0415
     from ksmhost.compare.sides import (  # noqa: PLC0415
         LiveSide,
@@ -155,7 +166,7 @@ def _compared(a: str, b: str, asked: _Asked, path: Path | None, as_json: bool) -
     from ksmhost.compare.verdict import compare  # noqa: PLC0415
     from ksmhost.store import Store  # noqa: PLC0415
 
-    sides = parse_side(a), parse_side(b)
+    sides = parse_side(words[0]), parse_side(words[1])
     with Store.open(path) as store:
         match sides:
             case (StoredSide() as first, StoredSide() as second):
@@ -176,6 +187,8 @@ def _compared(a: str, b: str, asked: _Asked, path: Path | None, as_json: bool) -
                     "Record the other side, or measure both: what a machine does at another time "
                     "differs by more than most changes.",
                 )
+        if html is not None:
+            _write(html, found, words, runs)
         return _print(found, runs, as_json)
 
 
@@ -234,6 +247,18 @@ def _print(found: Comparison, runs: tuple[list[Run], list[Run]], as_json: bool) 
     else:
         console().print(page(found, differing))
     return EXIT_CODES[found.verdict]
+
+
+def _write(
+    path: Path, found: Comparison, words: tuple[str, str], runs: tuple[list[Run], list[Run]]
+) -> None:
+    from ksmhost.compare.html import comparison_page  # noqa: PLC0415
+    from ksmhost.compare.sides import differences  # noqa: PLC0415
+    from ksmhost.store.export import output  # noqa: PLC0415
+
+    with output(path) as out:
+        out.write(comparison_page(found, words, runs, differences(*runs)).render().encode())
+    _say(f"wrote {path}")
 
 
 def _history(

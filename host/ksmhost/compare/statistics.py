@@ -88,6 +88,10 @@ class Effect:
         on_scale = self._on_scale(self.value)
         return (on_scale > 0) - (on_scale < 0)
 
+    def in_limits(self, value: float) -> float:
+        """A value of this effect's kind as a multiple of what counts: beyond 1 or -1 it does."""
+        return self._on_scale(value) / self._on_scale(self.limit)
+
     def _on_scale(self, value: float) -> float:
         return math.log(value) if self.is_ratio else value
 

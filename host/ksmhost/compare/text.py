@@ -32,12 +32,17 @@ _STYLES: Final = {
     Verdict.WORSE: "bold red",
     Verdict.INCONCLUSIVE: "yellow",
 }
+COLUMNS: Final = (
+    *(("metric", False), ("A", True), ("B", True), ("unit", False), ("B to A", True)),
+    *(("interval", True), ("counts from", True), ("p", True), ("verdict", False)),
+)
+"""Of the table, each with whether it holds numbers."""
 _MIB: Final = 1 << 20
 
 
 def sentence(found: Comparison) -> str:
     """The verdict in words."""
-    named = "; ".join(_title(metric) for metric in found.having(found.verdict))
+    named = "; ".join(title(metric) for metric in found.having(found.verdict))
     match found.verdict:
         case Verdict.BETTER:
             words = f"BETTER: B is worse than A in nothing that is decided, and better in {named}."
@@ -66,21 +71,20 @@ def page(found: Comparison, differing: Sequence[Difference]) -> RenderableType:
         table(found),
     ]
     reasons = [(m, m.reason) for m in found.metrics if m.reason and m.verdict is not None]
-    parts += [Text(f"{_title(metric)}: {reason}", style="dim") for metric, reason in reasons]
+    parts += [Text(f"{title(metric)}: {reason}", style="dim") for metric, reason in reasons]
     return Group(*parts)
 
 
 def table(found: Comparison) -> Table:
     """A line a metric: those that were judged, then those that are only shown."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title, right in (
-        *(("metric", False), ("A", True), ("B", True), ("unit", False), ("B to A", True)),
-        *(("interval", True), ("counts from", True), ("p", True), ("verdict", False)),
-    ):
-        made.add_column(title, justify="right" if right else "left", no_wrap=title != "metric")
-    shown = [metric for metric in found.metrics if metric.effect or metric.verdict]
-    for metric in sorted(shown, key=lambda metric: metric.verdict is None):
-        made.add_row(*_row(metric), style="dim" if metric.verdict is None else "")
+    for name, is_number in COLUMNS:
+        made.add_column(
+            name, justify="right" if is_number else "left", no_wrap=name != COLUMNS[0][0]
+        )
+    for metric in shown(found):
+        style = "dim" if metric.verdict is None else ""
+        made.add_row(*map(_styled, cells(metric)), style=style)
     return made
 
 
@@ -104,8 +108,8 @@ def history_page(found: History) -> RenderableType:
     parts: list[RenderableType] = [Text(words)]
     for kind in dict.fromkeys(change.kind for change in found.changes):
         made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for title in ("metric", "from run", "started", "image", "before", "after", "change", "p"):
-            made.add_column(title, no_wrap=title != "metric")
+        for name in ("metric", "from run", "started", "image", "before", "after", "change", "p"):
+            made.add_column(name, no_wrap=name != "metric")
         for change in found.changes:
             if change.kind == kind:
                 made.add_row(*_change_row(change))
@@ -123,14 +127,13 @@ def history_json(found: History) -> dict[str, Any]:
 
 def _change_row(change: Change) -> tuple[str, ...]:
     metric = MetricResult(METRICS[change.metric], (), ())
-    unit = "MiB" if _is_bytes(metric) else metric.definition.unit
     return (
-        _title(metric),
+        title(metric),
         change.at.short,
         f"{change.at.started.astimezone():%Y-%m-%d %H:%M}",
         change.at.image[:12],
-        f"{_number(metric, change.before)} {unit}",
-        f"{_number(metric, change.after)} {unit}",
+        f"{_number(metric, change.before)} {unit(metric)}",
+        f"{_number(metric, change.after)} {unit(metric)}",
         _change(metric, change.effect, change.effect.value),
         f"{change.p:.2g}",
     )
@@ -158,27 +161,47 @@ def _told(differing: Sequence[Difference]) -> list[tuple[str, bool]]:
     return lines
 
 
-def _row(metric: MetricResult) -> tuple[str | Text, ...]:
-    effect, verdict = metric.effect, metric.verdict
-    unit = "MiB" if _is_bytes(metric) else metric.definition.unit
-    judged = verdict is not None
+def cells(metric: MetricResult) -> tuple[str, ...]:
+    """A metric's row, in words: what `COLUMNS` says; "-" for what it does not have."""
+    effect = metric.effect
     return (
-        _title(metric),
+        title(metric),
         _level(metric, metric.a),
         _level(metric, metric.b),
-        unit,
+        unit(metric),
         _change(metric, effect, effect.value) if effect else "-",
         f"{_change(metric, effect, effect.low)} .. {_change(metric, effect, effect.high)}"
         if effect and effect.low != effect.high
         else "-",
-        _limit(metric, effect) if effect and judged else "-",
+        _limit(metric, effect) if effect and metric.verdict is not None else "-",
         f"{metric.p:.2g}" if metric.p is not None else "-",
-        Text(verdict, style=_STYLES[verdict]) if verdict is not None else "-",
+        metric.verdict or "-",
     )
 
 
-def _title(metric: MetricResult) -> str:
+def shown(found: Comparison) -> list[MetricResult]:
+    """The metrics of a table: those that were judged, then those that are only shown."""
+    there = [metric for metric in found.metrics if metric.effect or metric.verdict]
+    return sorted(there, key=lambda metric: metric.verdict is None)
+
+
+def _styled(words: str) -> str | Text:
+    return Text(words, style=_STYLES[Verdict(words)]) if words in _STYLES else words
+
+
+def title(metric: MetricResult) -> str:
+    """What a metric is called, in a few words."""
     return metric.definition.title.partition(":")[0]
+
+
+def unit(metric: MetricResult) -> str:
+    """What its values are shown in."""
+    return "MiB" if _is_bytes(metric) else metric.definition.unit
+
+
+def plain_value(metric: MetricResult, value: float) -> float:
+    """A value in that unit."""
+    return value / _MIB if _is_bytes(metric) else value
 
 
 def _is_bytes(metric: MetricResult) -> bool:
@@ -190,7 +213,7 @@ def _level(metric: MetricResult, values: Sequence[float]) -> str:
 
 
 def _number(metric: MetricResult, value: float) -> str:
-    return f"{value / _MIB:,.2f}" if _is_bytes(metric) else f"{value:,.2f}"
+    return f"{plain_value(metric, value):,.2f}"
 
 
 def _change(metric: MetricResult, effect: Effect, value: float) -> str:
