@@ -309,6 +309,11 @@ int slots_read_back(const struct slots *s, int slot, uint32_t at, struct slots_p
 	return err;
 }
 
+void slots_forget(const struct slots *s)
+{
+	posix_fadvise(s->fd[s->target], 0, 0, POSIX_FADV_DONTNEED);
+}
+
 static int write_target(const struct slots *s, uint32_t at, const void *bytes, size_t len)
 {
 	const unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |

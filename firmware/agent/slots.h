@@ -61,6 +61,12 @@ int slots_read(const struct slots *s, int slot, uint32_t at, void *bytes, size_t
 int slots_read_back(const struct slots *s, int slot, uint32_t at, struct slots_piece *piece,
 		    size_t len);
 
+/*
+ * Have reads of the target come from the disk again: it failed, and what was written may be in memory
+ * only.
+ */
+void slots_forget(const struct slots *s);
+
 /* Write within the target, as far as to the device. Returns 0 or a negative errno. */
 int slots_write(struct slots *s, uint32_t at, const void *bytes, size_t len);
 

@@ -75,6 +75,20 @@ static void note_check(struct update *u, int slot, int fault)
 	memcpy(check->file_sha, u->verify.file_sha, SHA_BYTES);
 }
 
+/*
+ * The loader started the other slot, since the one that comes first does not boot. Once that holds
+ * a whole image again it would be started without a trial: so what runs comes first from now on.
+ */
+static int keep_what_runs(struct slots *s)
+{
+	struct boot_state next = s->state;
+
+	if (s->running == SLOT_NONE || next.trial || next.first != s->target)
+		return 0;
+	next.first = (uint8_t)s->running;
+	return slots_write_state(s, &next);
+}
+
 static int accept_image(struct update *u)
 {
 	struct slots *s = &u->slots;
@@ -85,6 +99,8 @@ static int accept_image(struct update *u)
 	memcpy(u->progress.image_sha, u->verify.file_sha, SHA_BYTES);
 	u->progress.image_size = u->verify.image.size;
 	if (s->holding)
+		err = keep_what_runs(s);
+	if (s->holding && !err)
 		err = progress_finish(s, &u->progress, u->verify.image.hash);
 	if (!err)
 		note_check(u, s->target, 0);
@@ -108,6 +124,8 @@ static void finish_some(struct update *u)
 		return;
 	if (result == 0)
 		result = accept_image(u);
+	if (result)
+		slots_forget(&u->slots);
 	if (result && u->slots.holding) /* it has to be sent anew, also to sectors that cannot be read */
 		progress_erase(&u->slots, &u->progress);
 	slots_unmap(&u->slots);
@@ -185,16 +203,29 @@ static void note_progress(struct update *u)
 		u->stream.error = err;
 }
 
+/* An upload says by its end that it is all: the stock protocol has no word for it. */
+static void end_upload(struct update *u)
+{
+	if (!u->receiving || u->progress.kind != PROGRESS_UPLOAD || u->job != JOB_NONE ||
+	    stream_wanted(&u->stream) != u->stream.size)
+		return;
+	memcpy(u->image_sha, u->progress.image_sha, SHA_BYTES);
+	start_job(u, JOB_FINISH);
+}
+
 /* One piece of work; what is received comes first. */
 static void work(void *ctx)
 {
 	struct update *u = ctx;
 	enum stream_progress progress = u->receiving ? stream_work(&u->stream) : STREAM_WAITS;
+	bool answers = u->job == JOB_INDEX;
 
 	if (progress == STREAM_ADVANCED)
 		note_progress(u);
 	if (progress == STREAM_WAITS)
 		job_some(u);
+	if (answers && u->job == JOB_NONE)
+		end_upload(u); /* its last piece came meanwhile */
 	if (progress != STREAM_WAITS || u->job != JOB_NONE)
 		start_work(u);
 }
@@ -289,6 +320,10 @@ int update_begin(struct update *u, const struct progress *want, uint32_t *off)
 
 	if (!err)
 		err = check_limits(u, want);
+	if (!err && u->job == JOB_FINISH && u->receiving && same_update(&u->progress, want)) {
+		*off = want->size; /* all is here, and is being verified */
+		return 0;
+	}
 	if (!err && (u->slots.state.trial || is_given_up(u) || is_busy(u)))
 		err = -EBUSY;
 	if (err)
@@ -307,16 +342,6 @@ int update_begin(struct update *u, const struct progress *want, uint32_t *off)
 	u->fault = 0;
 	*off = stream_wanted(&u->stream);
 	return 0;
-}
-
-/* An upload says by its end that it is all: the stock protocol has no word for it. */
-static void end_upload(struct update *u)
-{
-	if (u->progress.kind != PROGRESS_UPLOAD || u->job != JOB_NONE ||
-	    stream_wanted(&u->stream) != u->stream.size)
-		return;
-	memcpy(u->image_sha, u->progress.image_sha, SHA_BYTES);
-	start_job(u, JOB_FINISH);
 }
 
 int update_put(struct update *u, uint32_t off, const uint8_t *bytes, size_t len,

@@ -270,6 +270,62 @@ def test_an_update_is_sent_tried_and_confirmed(
     assert disk.slots[0].read_bytes() == slot_a
 
 
+def test_a_slot_that_did_not_boot_is_not_first_again_without_a_trial(
+    tmp_path: Path, images: Images
+) -> None:
+    """The loader started the other one. An image that was never tried must not come before it."""
+    rotten = bytearray(images.old)
+    rotten[30_000] ^= 1
+    disk = Disk(tmp_path).make(bytes(rotten), images.old, BootState(0, 0, 0, 1, 5))
+    with updating(tmp_path / "agent", disk, images, running="b") as (update, _):
+        assert update.slots()["target"] == 0
+        stream = plain_stream(images.new)
+        update.send(stream, images.new, until=len(stream))
+        assert disk.state().first == 0 and not is_startable(disk.slots[0])
+        assert update.finish(images.new) == {"ok": True}
+    assert is_startable(disk.slots[0]) and disk.state() == BootState(1, 0, 0, 1, 6)
+
+
+def test_an_update_asked_for_again_joins_its_verification(
+    tmp_path: Path, disk: Disk, images: Images
+) -> None:
+    stream = plain_stream(images.new)
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        update.send(stream, images.new, until=len(stream))
+        wire = update.wire
+        asked = {
+            "stream_sha": sha256(stream),
+            "stream_size": len(stream),
+            "image_sha": sha256(images.new),
+            "image_size": len(images.new),
+        }
+        finish = {"image_sha": sha256(images.new)}
+        wire.send(
+            lines(message(WRITE, GROUP, FINISH, finish, seq=1))
+            + lines(message(WRITE, GROUP, UPDATE, asked, seq=2))
+        )
+        assert wire.answer_to(2) == {"off": len(stream)}
+        assert update.finish(images.new) == {"ok": True}
+
+
+def test_an_upload_that_ends_beside_another_job_is_verified_behind_it(
+    tmp_path: Path, disk: Disk, images: Images
+) -> None:
+    image, piece = images.new, 3000
+    with updating(tmp_path / "agent", disk, images) as (update, _):
+        wire = update.wire
+        off = wire.write(1, 1, off=0, len=len(image), sha=sha256(image), data=image[:piece])["off"]
+        while len(image) - off > piece:
+            off = wire.write(1, 1, off=off, data=image[off : off + piece])["off"]
+        hashes = {"first": 0, "hashes": block_hashes(image)[:80]}
+        wire.send(
+            lines(message(WRITE, GROUP, INDEX, hashes, seq=1))
+            + lines(message(WRITE, 1, 1, {"off": off, "data": image[off:]}, seq=2))
+        )
+        assert wire.answer_to(2)["off"] == len(image)
+        wait_until(lambda: update.slots()["slots"][1]["state"] == "whole")
+
+
 def test_a_rescue_kernel_fills_the_slot_that_is_not_first(
     tmp_path: Path, disk: Disk, images: Images
 ) -> None:
