@@ -49,6 +49,10 @@ class ExitCode(IntEnum):
     """The store of runs cannot be read or written: damaged, of a newer version, in use, no room."""
     WORKLOAD_DIED = 17
     """Processes of the workload ended in mid-run; the run is kept, and says so."""
+    UNMET = 18
+    """`tune`: no setting that was tried keeps the limits, or merging saves nothing at all."""
+    STEP_BACK = 19
+    """The image is older than what the board runs, and that was not asked for."""
     BETTER = 20
     """`compare`: B is better than A in something that is judged, and worse in nothing."""
     WORSE = 21

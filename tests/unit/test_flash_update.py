@@ -333,7 +333,7 @@ async def test_leaving_a_trial_is_done_though_the_reset_was_lost(
     old: SlotImage, new: SlotImage
 ) -> None:
     board = MemoryBoard(old)
-    board.errors["activate confirm"] = [refused(errno.EIO)]
+    board.errors["activate confirm"] = [refused(errno.ENOTRECOVERABLE)]
     board.errors["reset"] = [None, NoAnswerError("silence")]
     assert "self-test" in await reverted(board, new)
     assert (board.running, board.boot_state.outcome) == (0, 4)
@@ -377,10 +377,89 @@ async def test_somebody_else_s_image_is_not_confirmed(old: SlotImage, new: SlotI
 async def test_a_trial_that_ended_before_it_was_confirmed_is_told(
     old: SlotImage, new: SlotImage
 ) -> None:
-    board = MemoryBoard(old)
-    board.errors["activate confirm"] = [refused(errno.EINVAL)]
+    class Late(MemoryBoard):
+        async def activate(
+            self, mode: str, tries: int | None = None, *, downgrade: bool = False
+        ) -> BootState:
+            if mode != "confirm":
+                return await super().activate(mode, tries, downgrade=downgrade)
+            went_back(self)
+            raise refused(errno.EINVAL)
+
+    board = Late(old)
     board.errors["activate revert"] = [refused(errno.EINVAL)]
-    assert "self-test" in await reverted(board, new)
+    assert "used up its boots" in await reverted(board, new)
+
+
+async def test_a_confirmation_by_the_old_image_is_none(old: SlotImage, new: SlotImage) -> None:
+    """The board hung in the confirmation, and went back; asked again its old image says yes."""
+
+    class Late(MemoryBoard):
+        async def activate(
+            self, mode: str, tries: int | None = None, *, downgrade: bool = False
+        ) -> BootState:
+            state = await super().activate(mode, tries, downgrade=downgrade)
+            if mode == "confirm":
+                went_back(self)
+                state = self.boot_state
+            return state
+
+    board, told = Late(old), Told()
+    assert "used up its boots" in await reverted(board, new)
+    assert not any("confirmed" in words for words in told.said)
+
+
+async def test_a_disk_that_takes_no_confirmation_is_told(old: SlotImage, new: SlotImage) -> None:
+    board = MemoryBoard(old)
+    board.errors["activate confirm"] = [refused(errno.EIO)]
+    assert "could not be confirmed" in await reverted(board, new)
+    board = MemoryBoard(old)
+    board.errors["activate confirm"] = [refused(errno.EIO)]
+    board.errors["activate revert"] = [refused(errno.EIO)]
+    with pytest.raises(KsmhostError, match="runs on trial still") as caught:
+        await try_out(board, new)
+    assert caught.value.code is ExitCode.REFUSED
+
+
+async def test_a_trial_whose_begin_was_not_answered_is_gone_on_with(
+    old: SlotImage, new: SlotImage
+) -> None:
+    """The board began it and reset; the same question then meets the trial itself."""
+
+    class Quick(MemoryBoard):
+        async def activate(
+            self, mode: str, tries: int | None = None, *, downgrade: bool = False
+        ) -> BootState:
+            state = await super().activate(mode, tries, downgrade=downgrade)
+            if mode == "trial":
+                self.boot()
+                raise refused(errno.EBUSY)
+            return state
+
+    board, told = Quick(old), Told()
+    await try_out(board, new, told)
+    assert "confirmed" in told.said[-1] and "reset" not in board.calls
+
+
+async def test_leaving_no_trial_resets_nothing(old: SlotImage) -> None:
+    board = MemoryBoard(old)
+    assert not await update.leave(session_of(board), Told())
+    assert board.calls == ["slots"]
+    board.boot_state = BootState(1, True, 2, 0, 2)
+    assert await update.leave(session_of(board), Told())
+    assert "activate revert" in board.calls and "reset" in board.calls
+
+
+async def test_a_trial_given_up_that_still_runs_is_in_the_way(
+    old: SlotImage, new: SlotImage
+) -> None:
+    board = MemoryBoard(old)
+    board.key = new.key_hash
+    board.running, board.on_trial = 1, True
+    board.boot_state = BootState(0, False, 0, 4, 3)
+    with pytest.raises(KsmhostError, match="given up, but still runs") as caught:
+        await update.survey(session_of(board), new, Options())
+    assert caught.value.code is ExitCode.REFUSED
 
 
 def test_an_image_that_runs_for_want_of_another_is_told(old: SlotImage) -> None:
@@ -602,7 +681,22 @@ async def test_a_board_that_finds_the_image_older_says_what_to_add(
     board.errors["activate trial"] = [refused(errno.EPERM)]
     with pytest.raises(KsmhostError, match="--allow-downgrade") as caught:
         await try_out(board, new)
-    assert caught.value.code is ExitCode.BAD_IMAGE and "reset" not in board.calls
+    assert caught.value.code is ExitCode.STEP_BACK and "reset" not in board.calls
+
+
+@pytest.mark.parametrize("number", [errno.EBADMSG, errno.EIO])
+async def test_a_slot_that_rotted_gets_what_is_wrong_in_it(
+    old: SlotImage, new: SlotImage, number: int
+) -> None:
+    """By its head it holds the image, so nothing was to be sent."""
+    board, told = MemoryBoard(old), Told()
+    board.slot[1] = whole(new)
+    board.errors["update_finish"] = [refused(number)]
+    plan = await update.make_plan(session_of(board), new, await board.slots(), ())
+    assert plan.tier is Tier.NOTHING
+    await send(board, new, plan, told)
+    assert "update_index" in board.calls and board.calls.count("update_finish") == 2
+    assert len(board.taken()) > 60_000 and "damaged" in told.said[1]
 
 
 # -- kept images -----------------------------------------------------------------------------------

@@ -230,8 +230,10 @@ async def _status(session: SmpSession, as_json: bool) -> None:
 
 
 async def _confirm(session: SmpSession) -> None:
-    await session.activate("confirm")
-    typer.echo("confirmed")
+    from ksmhost.flash import update  # noqa: PLC0415
+
+    slots = await update.confirm(session)
+    typer.echo(f"confirmed: slot {update.SLOT_NAMES[slots.state.first]} is what the board boots")
 
 
 async def _revert(session: SmpSession) -> None:
@@ -239,8 +241,8 @@ async def _revert(session: SmpSession) -> None:
     from ksmhost.flash.progress import Told  # noqa: PLC0415
 
     with Told() as told:
-        await update.revert(session, told)
-    typer.echo("the board resets into its old image")
+        left = await update.leave(session, told)
+    typer.echo("the board resets into its old image" if left else "no trial is under way")
 
 
 def _write_card(image: Path, card: Path, insist: bool) -> None:

@@ -15,7 +15,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -98,6 +98,13 @@ async def survey(session: SmpSession, image: SlotImage, options: Options) -> Slo
             todo="ksmhost flash confirm keeps it, ksmhost flash revert leaves it.",
             code=ExitCode.REFUSED,
         )
+    if slots.on_trial and not slots.state.trial and slots.running != slots.state.first:
+        raise KsmhostError(
+            f"Slot {SLOT_NAMES[slots.running or 0]} was on trial and given up, but still runs.",
+            means="Until the board is reset it takes no image.",
+            todo="Reset it: ksmhost flash revert",
+            code=ExitCode.REFUSED,
+        )
     return slots
 
 
@@ -130,7 +137,7 @@ def _step_back(image: SlotImage, than: str, done: str) -> KsmhostError:
         f"{image.path} is version {image.version}{than}.",
         means=f"It would be a step back. {done}",
         todo="Add --allow-downgrade if that is what you want.",
-        code=ExitCode.BAD_IMAGE,
+        code=ExitCode.STEP_BACK,
     )
 
 
@@ -242,20 +249,29 @@ async def send(
     it was cut.
     """
     try:
-        if todo.tier is Tier.NOTHING:
-            await _verify_held(session, image, told)
-        else:
-            await _Sending(session, image, options, told, pace or Pace()).bring(todo)
+        sending = _Sending(session, image, options, told, pace or Pace())
+        if todo.tier is not Tier.NOTHING:
+            await sending.bring(todo)
+        elif not await _is_held(session, image, told):
+            told.say("the slot's copy of the image is damaged: sending what is")
+            await sending.bring(await _plan_blocks(session, image))
     except RefusedError as error:
         raise _not_taken(image, error) from error
 
 
-async def _verify_held(session: SmpSession, image: SlotImage, told: Told) -> None:
-    """The target's content may never have been read since the board came up."""
+async def _is_held(session: SmpSession, image: SlotImage, told: Told) -> bool:
+    """Read the target, which may not have been done since the board came up; False if it rotted."""
     slots = await session.slots()
     begun = runs(slots, image) or _tries(slots, image)
-    if not begun and not slots.slots[slots.target].checked:
+    if begun or slots.slots[slots.target].checked:
+        return True
+    try:
         await _verify(session, image, told)
+    except RefusedError as error:
+        if error.errno not in (errno.EBADMSG, errno.EIO):
+            raise
+        return False
+    return True
 
 
 async def _verify(session: SmpSession, image: SlotImage, told: Told) -> None:
@@ -415,11 +431,10 @@ async def _try_out(
     session: SmpSession, image: SlotImage, options: Options, told: Told, patience: Patience
 ) -> None:
     slots = await session.slots()
-    begun = _tries(slots, image)
-    target = slots.state.first if begun else slots.target
-    if not begun:
-        await _begin_trial(session, image, options)
-    if not begun or slots.running != target:
+    if not _tries(slots, image):
+        slots = await _begin_trial(session, image, slots, options)
+    target = slots.state.first
+    if slots.running != target:
         slots = await _boot_on_trial(session, target, told, patience)
     if slots.running != target:
         raise _reverted(image, slots)
@@ -432,23 +447,60 @@ async def _try_out(
         )
     await _check_it_runs(session, image, told, patience)
     try:
-        await session.activate("confirm")
+        slots = await confirm(session)
     except RefusedError as error:
-        with contextlib.suppress(RefusedError):  # the trial may have ended meanwhile
-            await revert(session, told, patience)
-        raise KsmhostError(
-            f"{image.path} does not pass the board's self-test. {error.what}",
-            means="The board was sent back to its old image.",
-            code=ExitCode.REVERTED,
-        ) from error
+        raise await _not_confirmed(session, image, error, told, patience) from error
+    if slots.running != target or slots.state.first != target:
+        raise _reverted(image, slots)
     told.say(f"confirmed: {image.version} runs in slot {SLOT_NAMES[target]}")
 
 
-async def _begin_trial(session: SmpSession, image: SlotImage, options: Options) -> None:
+async def confirm(session: SmpSession) -> Slots:
+    """Keep what runs; the slots behind that.
+
+    Look at them: a board that went back meanwhile confirms its old image as readily.
+    """
+    await session.activate("confirm")
+    return await session.slots()
+
+
+async def _not_confirmed(
+    session: SmpSession, image: SlotImage, error: RefusedError, told: Told, patience: Patience
+) -> KsmhostError:
+    """Leave an image that the board would not confirm, and say what became of it."""
     try:
-        await session.activate("trial", options.tries, downgrade=options.allow_downgrade)
+        await revert(session, told, patience)
+    except RefusedError:  # the trial may have ended meanwhile, or the disk takes no state
+        slots = await session.slots()
+        if not _tries(slots, image):
+            return _reverted(image, slots)
+        return KsmhostError(
+            f"The board could not confirm {image.path}, nor leave it. {error.what}",
+            means="It runs on trial still, and the board gives it up by itself.",
+            todo="Look at the board's disk; then: ksmhost flash status",
+            code=ExitCode.REFUSED,
+        )
+    failed = error.errno == errno.ENOTRECOVERABLE
+    what = "does not pass the board's self-test" if failed else "could not be confirmed"
+    return KsmhostError(
+        f"{image.path} {what}. {error.what}",
+        means="The board was sent back to its old image.",
+        code=ExitCode.REVERTED,
+    )
+
+
+async def _begin_trial(
+    session: SmpSession, image: SlotImage, slots: Slots, options: Options
+) -> Slots:
+    """Mark the target for trial; the slots as they are then."""
+    try:
+        state = await session.activate("trial", options.tries, downgrade=options.allow_downgrade)
     except RefusedError as error:
+        now = await session.slots() if error.errno == errno.EBUSY else slots
+        if _tries(now, image):  # the answer was lost, and the board reset since
+            return now
         raise _not_taken(image, error) from error
+    return replace(slots, state=state)
 
 
 async def _boot_on_trial(session: SmpSession, target: int, told: Told, patience: Patience) -> Slots:
@@ -472,6 +524,15 @@ async def _check_it_runs(
             means="It was sent back to its old image.",
             code=ExitCode.REVERTED,
         )
+
+
+async def leave(session: SmpSession, told: Told) -> bool:
+    """Leave a trial by the user's wish; False if there is none to leave."""
+    slots = await session.slots()
+    if not slots.state.trial and slots.running == slots.state.first:
+        return False
+    await revert(session, told)
+    return True
 
 
 async def revert(session: SmpSession, told: Told, patience: Patience | None = None) -> None:

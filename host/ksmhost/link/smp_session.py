@@ -257,7 +257,7 @@ class SmpSession(ChannelSession):
             image_sha=image_sha,
             image_size=image_size,
         )
-        return (await self._ask(ask, msg.OffsetAnswer, "take an update")).off
+        return (await self._patiently(ask, msg.OffsetAnswer, "take an update", waits=True)).off
 
     async def update_put(self, off: int, data: bytes) -> int:
         """Send a piece of the stream."""
@@ -267,7 +267,7 @@ class SmpSession(ChannelSession):
     async def update_finish(self, image_sha: bytes) -> None:
         """Have the board verify what was sent."""
         ask = msg.FinishWrite(image_sha=image_sha)
-        await self._patiently(ask, msg.FinishAnswer, "take the image")
+        await self._patiently(ask, msg.FinishAnswer, "take the image", waits=True)
 
     async def activate(
         self, mode: str, tries: int | None = None, *, downgrade: bool = False
