@@ -239,6 +239,17 @@ async def test_a_broker_goes_with_its_last_client(spawned: BoardSession, runtime
     assert not list(runtime.glob("*"))
 
 
+async def test_a_connection_that_says_nothing_keeps_no_broker(
+    cable: NullModem, agent: Agent, runtime: Path
+) -> None:
+    session = await open_session(Where(port=str(cable.host)), replace(QUICK, spawn_s=3.0))
+    pid = list_running()[0].pid
+    _, mute = await asyncio.open_unix_connection(next(runtime.glob("**/*.sock")))
+    await session.close()
+    await until(lambda: not alive(pid))
+    mute.close()
+
+
 async def test_a_killed_client_leaves_nothing(
     cable: NullModem, agent: Agent, runtime: Path
 ) -> None:

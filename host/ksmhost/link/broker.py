@@ -49,7 +49,7 @@ from ksmhost.link.stock_pty import StockPty
 from ksmhost.link.streams import Stream
 from ksmhost.link.wire import VERSION, Message, Wire, pack_error, pack_event
 from ksmhost.target import make_target
-from ksmhost.target.ports import canonical_port
+from ksmhost.target.ports import canonical_port, explicit_port
 
 LOG = "broker.log"
 
@@ -64,16 +64,22 @@ def broker_name(where: Where) -> str:
 class Client:
     """The broker's side of one connection."""
 
-    def __init__(self, wire: Wire, owner: Owner) -> None:
+    def __init__(self, wire: Wire, owner: Owner, hello_s: float) -> None:
+        """A connection that says nothing for `hello_s` is no client, and keeps no broker alive."""
         self._wire = wire
         self._owner = owner
+        self._hello_s = hello_s
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed_line = False
         self._loan: Loan | None = None
 
     async def serve(self, welcome: Message) -> None:
         """Talk to the client until it hangs up or the link ends for good."""
-        hello = await self._wire.receive()
+        try:
+            async with asyncio.timeout(self._hello_s):
+                hello = await self._wire.receive()
+        except TimeoutError:
+            return
         if hello is None or hello.get("v") != VERSION:
             return
         console, events = self._owner.link.console(), self._owner.link.events()
@@ -272,7 +278,7 @@ class Broker:
         self._changed.set()
         wire = Wire(reader, writer)
         try:
-            await Client(wire, self._owner).serve(self._welcome())
+            await Client(wire, self._owner, self._timing.spawn_s).serve(self._welcome())
         except (OSError, asyncio.CancelledError):
             pass  # it hung up, or we are closing: either way it is over
         finally:
@@ -292,6 +298,8 @@ async def serve(where: Where, timing: Timing, *, exact: bool = False) -> AsyncIt
     always exact: one broker a port. Raises TakenError when the exact name is taken, KsmhostError
     when the target does not start. Leaves nothing behind, whatever ends the block.
     """
+    if where.port:
+        where = replace(where, port=explicit_port(where.port))
     target = make_target(where, timing)
     name = broker_name(where)
     free = where.emulate and not exact

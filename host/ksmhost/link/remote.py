@@ -173,8 +173,15 @@ class RemoteChannel:
         call = _Call({**message, "id": number}, again, done)
         self._calls[number] = call
         try:
-            await self._send(call)
-            return await done
+            async with asyncio.timeout(self._timing.boot_s + self._timing.verify_s):
+                await self._send(call)
+                return await done
+        except TimeoutError as error:
+            raise BoardGoneError(
+                f"{self.where}: the process that owns the line does not answer.",
+                means="It was stopped, or it hangs.",
+                todo="'ksmhost boards' shows it; end it and give the command again.",
+            ) from error
         finally:
             del self._calls[number]
 
