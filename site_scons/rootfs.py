@@ -67,6 +67,8 @@ class Base:
     """What it says of itself."""
     public_key: bytes | None = None
     """Of whom the board takes updates; None: of nobody."""
+    settings: bytes | None = None
+    """What it sets at boot (docs/TUNE.md); None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -166,13 +168,13 @@ def base_members(
     archive: Archive, arch: str, base: Base, workloads: Sequence[Workload]
 ) -> list[cpio.Member]:
     """Everything an image has whatever its workloads' programs are."""
-    keys = [_table("etc/ksmhost/key.pub", base.public_key)] if base.public_key else []
+    own = {"etc/ksmhost/key.pub": base.public_key, "etc/ksmhost/ksm.conf": base.settings}
     return [
         *_skeleton(),
         *_klibc(PackageRoots(archive, KLIBC_PACKAGES, arch)),
         _table("etc/ksmhost/image.cbor", cbor2.dumps(dict(sorted(base.image.items())))),
         _table("etc/ksmhost/workloads.cbor", encode_workloads(workloads)),
-        *keys,
+        *(_table(path, data) for path, data in own.items() if data),
         cpio.file("init", base.agent, executable=True, rank=RANK_AGENT),
     ]
 

@@ -37,6 +37,7 @@ struct agent_options {
 	const char *tty;
 	unsigned baud, max_baud; /* the line's, and what it may be raised to */
 	const char *ksm_dir, *proc_dir, *sys_dir;
+	const char *settings;          /* a file to apply before all else, or NULL */
 	const char *workloads, *image; /* files, or NULL */
 	const char *shell;             /* on the console, or NULL */
 	const char *kmsg;              /* /dev/kmsg, or NULL */

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "boot_settings.h"
 #include "child.h"
 #include "clock.h"
 #include "log.h"
@@ -375,6 +376,7 @@ void init_main(struct agent *agent)
 	read_command_line(&init);
 	if (init.options.trial.on && !init.emulated)
 		init.options.trial.watchdog_fd = watchdog_open();
+	boot_settings_apply("/etc/ksmhost/ksm.conf", init.options.ksm_dir);
 	start_child(&init);
 	for (;;)
 		supervise(&init);

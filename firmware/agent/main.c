@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "boot_settings.h"
 #include "clock.h"
 #include "init.h"
 #include "synthetic.h"
@@ -29,6 +30,7 @@ static const char usage[] =
 	"  --ksm-dir DIR     the engine's directory (/sys/kernel/mm/ksm)\n"
 	"  --proc-dir DIR    where proc is mounted (/proc)\n"
 	"  --sys-dir DIR     where sysfs is mounted (/sys)\n"
+	"  --settings FILE   KNOB=VALUE lines to apply first (none)\n"
 	"  --workloads FILE  table of workloads (/etc/ksmhost/workloads.cbor)\n"
 	"  --image FILE      what the image says of itself (/etc/ksmhost/image.cbor)\n"
 	"  --shell PATH      what to run on the console, e.g. /bin/login (none)\n"
@@ -52,6 +54,7 @@ enum option_id {
 	OPT_KSM_DIR,
 	OPT_PROC_DIR,
 	OPT_SYS_DIR,
+	OPT_SETTINGS,
 	OPT_WORKLOADS,
 	OPT_IMAGE,
 	OPT_SHELL,
@@ -77,6 +80,7 @@ static const struct option long_options[] = {
 	{ "ksm-dir", required_argument, NULL, OPT_KSM_DIR },
 	{ "proc-dir", required_argument, NULL, OPT_PROC_DIR },
 	{ "sys-dir", required_argument, NULL, OPT_SYS_DIR },
+	{ "settings", required_argument, NULL, OPT_SETTINGS },
 	{ "workloads", required_argument, NULL, OPT_WORKLOADS },
 	{ "image", required_argument, NULL, OPT_IMAGE },
 	{ "shell", required_argument, NULL, OPT_SHELL },
@@ -201,6 +205,9 @@ static void take_option(struct agent_options *o, int id, char *value)
 	case OPT_SYS_DIR:
 		o->sys_dir = value;
 		break;
+	case OPT_SETTINGS:
+		o->settings = value;
+		break;
 	case OPT_WORKLOADS:
 		o->workloads = value;
 		break;
@@ -267,5 +274,7 @@ int main(int argc, char **argv)
 	if (getpid() == 1 && !(argc > 1 && strncmp(argv[1], "--", 2) == 0))
 		init_main(&agent); /* with options it is the service of a container */
 	parse_options(&options, argc, argv);
+	if (options.settings)
+		boot_settings_apply(options.settings, options.ksm_dir);
 	return agent_run(&agent, &options);
 }

@@ -23,6 +23,7 @@ from SCons.Script import Action, Dir
 
 from bytecode import BytecodeError
 from debian import ARCHITECTURE_OF, Archive, FetchError
+from ksmhost.board.settings import parse_settings_file
 from ksmhost.errors import KsmhostError
 from ksmhost.workloads import Program, Workload, load_workloads
 from rootfs import Base, RootfsError, assemble, package_versions
@@ -56,11 +57,13 @@ def initramfs(
     workloads: Sequence[str] | None = None,
     image_info: Mapping[str, str],
     public_key: Any = None,
+    settings: Path | None = None,
     archive_root: str = "#build/apt",
 ) -> Any:
     """Declares an initramfs; `workloads` are names of files in workloads/, all of them by default.
 
     `public_key` is a file with the key whose updates the board accepts; without it, none.
+    `settings` is the file with what it sets at boot, which need not be there.
 
     Returns the nodes of the archive and its JSON.
     """
@@ -70,11 +73,14 @@ def initramfs(
     root = Path(Dir(archive_root).abspath)
     request = Request(ARCHITECTURE_OF[arch], tuple(table), dict(sorted(image_info.items())), root)
     report = Path(str(env.File(target).abspath)).with_suffix(".json")
+    conf = str(settings) if settings and settings.is_file() else None
+    own = {name: file for name, file in (("key", public_key), ("settings", conf)) if file}
     nodes = env.Command(
         [target, str(report)],
-        [agent, *([public_key] if public_key else [])],
+        [agent, *own.values()],
         Action(_build, "Packing $TARGET"),
         INITRAMFS_REQUEST=request,
+        INITRAMFS_OWN=tuple(own),
     )
     env.Depends(nodes, [*_inputs(table), *_modules(), env.Value(repr(request))])
     return nodes
@@ -103,15 +109,19 @@ def _inputs(workloads: Sequence[Workload]) -> list[str]:
 
 
 def _modules() -> list[str]:
-    return [f"#site_scons/{name}" for name in MODULES] + ["#host/ksmhost/workloads.py"]
+    host = ["#host/ksmhost/workloads.py", "#host/ksmhost/board/settings.py"]
+    return [f"#site_scons/{name}" for name in MODULES] + host
 
 
 def _build(target: Sequence[Any], source: Sequence[Any], env: Any) -> None:
     request: Request = env["INITRAMFS_REQUEST"]
     archive = Archive(request.archive_root)
-    agent, *key = (Path(str(node)).read_bytes() for node in source)
-    base = Base(agent, request.image_info, key[0] if key else None)
+    agent, *files = (Path(str(node)).read_bytes() for node in source)
+    own = dict(zip(env["INITRAMFS_OWN"], files, strict=True))
+    base = Base(agent, request.image_info, own.get("key"), own.get("settings"))
     try:
+        if base.settings is not None:
+            parse_settings_file(base.settings.decode(errors="replace"), str(source[-1]))
         data, sizes = assemble(archive, request.arch, base, request.workloads)
     except (BytecodeError, FetchError, RootfsError, KsmhostError) as error:
         raise BuildError(target[0], str(error)) from None
