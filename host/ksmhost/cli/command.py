@@ -32,6 +32,7 @@ VERBS: Final[dict[str, str]] = {
     "runs": "List, show, tag and export runs.",
     "report": "Write a page of runs: the verdict, plots, all that is known.",
     "compare": "Say whether B is better or worse than A: images, engines, settings, runs.",
+    "tune": "Find the settings that suit a board: memory saved against CPU spent.",
     "size": "Show what the image's parts take.",
     "flash": "Bring a new image to a board, over its line or onto its card.",
     "keys": "Make and show the key that signs images.",

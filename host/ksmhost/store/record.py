@@ -60,6 +60,8 @@ class Limit:
     """Full scans from there."""
     settled: Rule | None = None
     """When merging has settled by this rule."""
+    enough: Callable[[Progress], str] | None = None
+    """Whoever else may end it: says why, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,10 +389,13 @@ class _Recorder:
             sample.time_s, [sample.values.get(name, 0) for name in COUNTERS]
         )
         uuid = self._recording.uuid
-        self._show(Progress(uuid, sample, elapsed_s, scans, self._samples))
+        now = Progress(uuid, sample, elapsed_s, scans, self._samples)
+        self._show(now)
         limit = self._plan.limit
         if limit.settled is not None and settled is not None:
             raise _EndError(Ending.WHOLE, f"settled after {settled.scans} full scans")
+        if limit.enough is not None and (why := limit.enough(now)):
+            raise _EndError(Ending.WHOLE, why)
         if limit.scans is not None and scans >= limit.scans:
             raise _EndError(Ending.WHOLE)
         if limit.seconds is not None and elapsed_s >= limit.seconds:

@@ -39,6 +39,8 @@ class Rule:
     merge takes one to see a page and one to find it unchanged."""
     floor_pages: int = 16
     """A change of so many pages is none, however few there are."""
+    seconds: float = 0.0
+    """And over so long a time at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ class Settling:
         if not self._ends:
             self._ends.append(latest)
         candidate = self._ends[0]
-        if candidate is not latest and latest.scan >= candidate.scan + self._rule.scans:
+        scans, seconds = latest.scan - candidate.scan, latest.time_s - candidate.time_s
+        if scans >= max(self._rule.scans, 1) and seconds >= self._rule.seconds:
             self.settled = Settled(candidate.scan - first.scan, candidate.time_s - first.time_s)
 
     def _holds(self, candidate: ScanEnd) -> bool:
