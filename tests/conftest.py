@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ALONE = tuple(Path(__file__).parent / name for name in ("board", "boot", "engine"))
+ALONE = tuple(Path(__file__).parent / name for name in ("board", "boot", "engine", "lab"))
 """Tests that use the whole machine: one board, boards side by side, kernels timed by their host."""
 
 

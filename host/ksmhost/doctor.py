@@ -7,6 +7,7 @@ Each check is independent and looks only; nothing is changed or installed.
 from __future__ import annotations
 
 import grp
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -77,6 +78,7 @@ _QEMU_VIRT: Final = (7, 2)
 _QEMU_RASPI4: Final = (9, 0)
 _PYTHON: Final = (3, 11)
 _NEEDED_GIB: Final = 6
+_FORK: Final = "pyserial-labgrid"
 _OTHER_BIN: Final = ("/usr/sbin", "/sbin")
 
 
@@ -89,6 +91,7 @@ def all_checks() -> list[Check]:
         *check_qemu(qemu_version()),
         check_kernel_source(Path("/usr/src")),
         *check_serial(Path("/dev")),
+        *check_lab(),
         check_space(_project() or Path.cwd()),
     ]
 
@@ -187,6 +190,33 @@ def check_serial(folder: Path) -> Iterator[Check]:
         yield Check(str(port), Grade.WARN, "not permitted", "real boards", todo)
     if not ports:
         yield Check("serial ports", Grade.OK, "none plugged in", "real boards")
+
+
+def check_lab() -> Iterator[Check]:
+    """labgrid's client is there, for boards that are shared, and its pyserial is not ours."""
+    yield (pyserial := check_pyserial())
+    if pyserial.grade is Grade.MISSING:
+        return
+    from ksmhost.target.labgrid import CLIENT, INSTALL, find_client  # noqa: PLC0415  (pyserial)
+
+    found = find_client()
+    if found:
+        yield Check(CLIENT, Grade.OK, found, "boards of a lab")
+    else:
+        todo = f"{INSTALL} (an environment of its own)."
+        yield Check(CLIENT, Grade.WARN, "not found", "boards of a lab", todo)
+
+
+def check_pyserial() -> Check:
+    """The module `serial` is pyserial's. labgrid's fork overwrites it, and takes it along."""
+    todo = f"pip uninstall labgrid {_FORK}, then pip install --force-reinstall pyserial."
+    if importlib.util.find_spec("serial") is None:
+        return Check("pyserial", Grade.MISSING, "not found", "everything", todo)
+    try:
+        importlib.metadata.distribution(_FORK)
+    except importlib.metadata.PackageNotFoundError:
+        return Check("pyserial", Grade.OK, "its own", "real boards")
+    return Check("pyserial", Grade.WARN, f"overwritten by {_FORK}", "real boards", todo)
 
 
 def check_space(folder: Path) -> Check:

@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
     NO_BOARD = 3
     """No such board, none running, or more than one and none was named."""
     PORT = 4
-    """The port cannot be opened: absent, not permitted, or held by another program."""
+    """The port cannot be opened: absent, not permitted, or held by another program or user."""
     NO_ANSWER = 5
     """The line is open, but nothing on it answers as an agent or a shell."""
     REFUSED = 6

@@ -55,7 +55,9 @@ VariantOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 _PORT = typer.Option(
-    "--port", "-p", help="A serial port: /dev/ttyUSB0, rfc2217://HOST:PORT, socket://HOST:PORT."
+    "--port",
+    "-p",
+    help="A serial port: /dev/ttyUSB0, rfc2217://HOST:PORT, socket://HOST:PORT, labgrid://PLACE.",
 )
 _EMULATE = typer.Option("--emulate", help="Use the board's emulator, started if need be.")
 _BAUD = typer.Option("--baud", help="Baud rate, instead of the board's own.", min=50)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from ksmhost.link.session import BoardGoneError, BoardSession, Timing, Where
 from ksmhost.link.shell_session import ShellSession
 from ksmhost.link.smp_session import SmpSession
 from ksmhost.link.wire import Message, Wire
-from ksmhost.target.ports import is_url
+from ksmhost.target.ports import explicit_port
 
 
 async def open_channel(where: Where, timing: Timing) -> Channel:
@@ -74,9 +73,7 @@ def absolute(where: Where) -> Where:
     if project is None and where.board is not None:
         project = find_project()
     disk = where.disk.resolve() if where.disk is not None else None
-    port = where.port
-    if port and not is_url(port):
-        port = os.path.abspath(port)  # noqa: PTH100  (a link to a port stays what was named)
+    port = explicit_port(where.port) if where.port else where.port
     return replace(where, port=port, project=project.resolve() if project else None, disk=disk)
 
 
@@ -159,17 +156,31 @@ class _Opener:
             return await self._spawn_or_join(self._where)
 
     async def _spawn_or_join(self, where: Where) -> tuple[Wire, Message]:
-        said = await spawn(where, self._timing)
-        if said is None or not ({"ready", "taken"} & said.keys()):
-            raise spawn_error(said)
-        name = said.get("ready") or said["taken"]
         deadline = time.monotonic() + self._timing.spawn_s
-        while time.monotonic() < deadline:  # one that was "taken" may still be starting
+        while True:
+            said = await spawn(where, self._timing)
+            if said is None or not ({"ready", "taken"} & said.keys()):
+                raise spawn_error(said)
+            socket = await self._listed(said.get("ready") or said["taken"])
+            try:
+                if socket is not None:
+                    return await greet(socket, self._timing.spawn_s)
+            except (OSError, TimeoutError):
+                pass  # one that was "taken" may just be ending, which takes a lab's a second
+            if time.monotonic() > deadline:
+                raise spawn_error(None)
+            await asyncio.sleep(self._timing.reopen_s)
+
+    async def _listed(self, name: str) -> Path | None:
+        """Where the broker of that name listens: one that was "taken" may still be starting."""
+        deadline = time.monotonic() + self._timing.linger_s
+        while True:
             for entry in list_running():
                 if entry.name == name:
-                    return await greet(entry.socket, self._timing.spawn_s)
+                    return entry.socket
+            if time.monotonic() > deadline:
+                return None
             await asyncio.sleep(self._timing.reopen_s)
-        raise spawn_error(None)
 
 
 async def spawn(where: Where, timing: Timing) -> dict[str, Any] | None:

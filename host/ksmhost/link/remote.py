@@ -75,6 +75,8 @@ class RemoteChannel:
         self._next_id = 0
         self._state = LinkState.CONNECTING
         self._where = ""
+        self._reason = ""
+        """Of the last change of state."""
         self._lost_at = 0.0
         self._wire: Wire | None = None
         self._task: asyncio.Task[None] | None = None
@@ -229,6 +231,7 @@ class RemoteChannel:
     def _note(self, event: LinkEvent) -> None:
         if isinstance(event, StateChanged):
             self._state = event.state
+            self._reason = event.reason
         self._events.publish(event)
 
     def _attach(self, wire: Wire, welcome: Message) -> None:
@@ -279,7 +282,7 @@ class RemoteChannel:
     def _gone(self) -> BoardGoneError:
         return BoardGoneError(
             f"{self._where}: the board's broker or emulator has ended.",
-            means="It was stopped, killed, or its board died.",
+            means=self._reason or "It was stopped, killed, or its board died.",
             todo="Start it again.",
         )
 

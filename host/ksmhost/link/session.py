@@ -60,7 +60,8 @@ class Where:
     """Which board is meant, as the user said it. All empty: the one running board.
 
     `board` is the name of a board folder (and of a running emulator), `port` a device or a URL as
-    pyserial takes them (`/dev/ttyUSB0`, `rfc2217://host:port`, `socket://host:port`).
+    pyserial takes them (`/dev/ttyUSB0`, `rfc2217://host:port`, `socket://host:port`), or a place of
+    a lab (`labgrid://place`, docs/LAB.md).
     """
 
     board: str | None = None

@@ -210,6 +210,8 @@ class SmpLink:
         """Called with the board's name whenever the agent tells it."""
         self._ask_identity = _Question()
         self._last_words: tuple[str, ...] = ()
+        self._taken = ""
+        """Why the board is somebody else's now."""
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
         self._quiet: asyncio.TimerHandle | None = None
@@ -553,6 +555,7 @@ class SmpLink:
         for job in list(self._flying):
             self._retry(job, self._lost())
         if down.final:
+            self._taken = down.reason if down.taken else ""
             self._end(down.reason)
         else:
             self._guard.line_down(now, down.reason)
@@ -762,7 +765,9 @@ class SmpLink:
             todo="Put it back; what runs on the board is not affected.",
         )
 
-    def _gone(self) -> BoardGoneError:
+    def _gone(self) -> KsmhostError:
+        if self._taken:
+            return LineLostError(self._taken, means="The board itself may be as well as ever.")
         return BoardGoneError(
             f"{self._where}: the board has died.",
             means="; ".join(line for line in self._last_words if is_panic(line)),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Things with a UART, and power where it can be had: a serial port, QEMU, User-Mode Linux.
+"""Things with a UART, and power where it can be had: a port, a lab's place, QEMU, User-Mode Linux.
 
 `make_target` turns what the user named into a `Target`; nothing is opened or started before its
 `start`.
@@ -12,8 +12,10 @@ from ksmhost.board.model import DEFAULT_ENGINE, DEFAULT_VARIANT
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link.session import Timing, Where
 from ksmhost.target.base import Target
+from ksmhost.target.labgrid import PlaceName, is_place
 from ksmhost.target.line import Line, LineClosedError, LineDown, LineUp
 from ksmhost.target.machine import Machine
+from ksmhost.target.place import PlaceTarget
 from ksmhost.target.qemu import QemuTarget
 from ksmhost.target.serial_port import SerialTarget
 from ksmhost.target.uml import UmlTarget
@@ -24,6 +26,7 @@ __all__ = [
     "LineDown",
     "LineUp",
     "Machine",
+    "PlaceTarget",
     "QemuTarget",
     "SerialTarget",
     "Target",
@@ -44,6 +47,8 @@ def make_target(where: Where, timing: Timing) -> Target:
             todo="Give --port /dev/ttyUSB0, or --board NAME --emulate.",
             code=ExitCode.USAGE,
         )
+    if is_place(where.port):
+        return PlaceTarget(PlaceName.parse(where.port), where.baud, timing)
     return SerialTarget(where.port, _baud(where), timing)
 
 

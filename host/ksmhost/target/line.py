@@ -25,10 +25,14 @@ _PACE_S = 0.0005
 
 @dataclass(frozen=True, slots=True)
 class LineDown:
-    """The line broke. `final` if it will not come back (an emulator that ended)."""
+    """The line broke. `final` if it will not come back (an emulator that ended).
+
+    `taken`: because somebody else has the board now, which may be as well as ever.
+    """
 
     reason: str
     final: bool = False
+    taken: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import serial
 from serial.tools import list_ports
 
 from ksmhost.errors import ExitCode, KsmhostError
+from ksmhost.target.labgrid import PlaceName, is_place
 from ksmhost.target.line import ByteIo, FdIo, LineClosedError
 
 _POLL_S = 0.05
@@ -45,10 +46,19 @@ def canonical_port(port: str) -> str:
 
     Raises KsmhostError (USAGE) for a network address that is none.
     """
+    if is_place(port):
+        return explicit_port(port)
     if is_url(port):
         _check_url(port)
         return port
     return os.path.realpath(port)
+
+
+def explicit_port(port: str) -> str:
+    """`port` with what depends on folder or environment filled in; a link stays what was named."""
+    if is_place(port):
+        return str(PlaceName.parse(port))
+    return port if is_url(port) else os.path.abspath(port)  # noqa: PTH100
 
 
 def find_holders(device: str) -> list[Holder]:

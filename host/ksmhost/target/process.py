@@ -14,7 +14,7 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ksmhost.errors import ExitCode, KsmhostError
 
@@ -33,7 +33,11 @@ def _die_with(parent: int) -> Callable[[], None]:
 
 
 async def start_leashed(
-    command: Sequence[str], *, pass_fds: Sequence[int] = (), output: int = subprocess.DEVNULL
+    command: Sequence[str],
+    *,
+    pass_fds: Sequence[int] = (),
+    output: int = subprocess.DEVNULL,
+    env: Mapping[str, str] | None = None,
 ) -> asyncio.subprocess.Process:
     """Start `command` so that it dies with us. `output` takes its stdout and stderr.
 
@@ -46,6 +50,7 @@ async def start_leashed(
             stdout=output,
             stderr=output,
             pass_fds=tuple(pass_fds),
+            env=env,
             process_group=0,
             preexec_fn=_die_with(os.getpid()),
         )

@@ -5,18 +5,32 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link.session import Timing
 from ksmhost.target.line import ByteIo, Line, LineClosedError, LineDown, LineUp
 from ksmhost.target.ports import open_port
 
+Opening = Callable[[int], Awaitable[ByteIo]]
+"""Opens a port at a rate. Raises KsmhostError while that cannot be done."""
+
+
+class PortTakenError(KsmhostError):
+    """The port is somebody else's now: there is no use in trying again."""
+
 
 class SerialLine:
     """A port that is reopened when it went away. `read` reports both."""
 
-    def __init__(self, port: str, baud: int, io: ByteIo, timing: Timing) -> None:
+    def __init__(
+        self, port: str, baud: int, io: ByteIo, timing: Timing, opening: Opening | None = None
+    ) -> None:
+        """`opening` brings it back, where that takes more than opening `port` again."""
         self._port = port
+        self._opening = opening or partial(open_port, port)
+        self._taken = False
         self._default_baud = baud
         self._baud = baud
         self._io: ByteIo | None = io
@@ -39,6 +53,8 @@ class SerialLine:
 
     async def read(self) -> bytes | LineDown | LineUp:
         """Wait for bytes; when the port is down, wait for it to be back."""
+        if self._taken:
+            await asyncio.Event().wait()
         if self._io is None:
             return await self._reopen()
         try:
@@ -68,11 +84,14 @@ class SerialLine:
         self._down_at = time.monotonic()
         return LineDown(f"{self._port} is gone ({error.strerror or error})")
 
-    async def _reopen(self) -> LineUp:
+    async def _reopen(self) -> LineDown | LineUp:
         while True:
             await asyncio.sleep(self._timing.reopen_s)
             try:
-                self._io = await open_port(self._port, self._baud)
+                self._io = await self._opening(self._baud)
+            except PortTakenError as taken:
+                self._taken = True
+                return LineDown(taken.what, final=True, taken=True)
             except KsmhostError:
                 continue  # not there yet, or somebody else has it: keep trying
             return LineUp(time.monotonic() - self._down_at)
