@@ -194,7 +194,7 @@ async def test_images_that_must_not_be_sent_are_refused(
     damaged.write_bytes(content)
     for wrong, code in (
         (damaged, ExitCode.BAD_IMAGE),
-        (make_image("old", newer=-1), ExitCode.BAD_IMAGE),
+        (make_image("old", newer=-1), ExitCode.STEP_BACK),
         (make_image("other", board="toaster"), ExitCode.WRONG_BOARD),
         (cut, ExitCode.BAD_IMAGE),
         (tmp_path / "none.bin", ExitCode.USAGE),

@@ -231,7 +231,7 @@ async def test_a_place_that_is_taken_away_ends_the_session(rack: Rack) -> None:
         await rack.client("-p", "uml-1", "acquire", user="bob")
         try:
             said = str(await _lost(session))
-            assert "held by bob" in said or "was released" in said  # as it was when it was looked at
+            assert "held by bob" in said or "was released" in said
             await until(_nothing_runs)
             assert "bob" in await rack.client("who")
         finally:
