@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What each real workload saves and costs, with both engines, side by side.
+"""What each real workload gains and costs, with both engines, side by side.
 
     python bench/workloads.py [--board qemu-virt] [--seconds 60] [--workload NAME ...]
 
 Every run is a board just booted, with the settings of ./bootstrap demo, and needs its image:
-scons board=NAME, scons board=NAME engine=mainline. Saved is net of the engine's own records; ksmd's
-share of one core is that of the whole run.
+scons board=NAME, scons board=NAME engine=mainline. Profit is as the kernel counts it, net of the
+engine's own records; ksmd's share of one core is that of the whole run.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def print_workload(board: str, workload: str, seconds: float) -> None:
     figures = [
         asyncio.run(figures_of(Plan(board, workload, seconds, engine=engine))) for engine in ENGINES
     ]
-    saved = "".join(f"{(each.saved_bytes or 0) / _MIB:10.1f}" for each in figures)
+    profit = "".join(f"{(each.profit_bytes or 0) / _MIB:10.1f}" for each in figures)
     cpu = "".join(f"{each.ksmd_cpu_percent or 0.0:10.1f}" for each in figures)
-    print(f"{workload:22}{saved}  {cpu}", flush=True)
+    print(f"{workload:22}{profit}  {cpu}", flush=True)
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
     given = parser.parse_args()
     names = "".join(f"{engine:>10}" for engine in ENGINES)
     print(f"{given.board}, {given.seconds:.0f} s".ljust(22) + names + "  " + names)
-    print(f"{'':22}{'MiB saved':>20}  {'ksmd, % of a core':>20}", flush=True)
+    print(f"{'':22}{'profit, MiB':>20}  {'ksmd, % of a core':>20}", flush=True)
     with boards_of_our_own():
         for workload in given.workload or REAL:
             print_workload(given.board, workload, given.seconds)

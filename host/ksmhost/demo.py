@@ -76,7 +76,7 @@ async def _watch(
     session: BoardSession, plan: Plan, page_size_bytes: int, console: Console
 ) -> Outcome:
     deriver = Deriver(page_size_bytes)
-    saved: list[float] = []
+    profits: list[float] = []
     first: Sample | None = None
     with Live(console=console, refresh_per_second=4) as live:
         async with aclosing(stream(session, plan.period_ms)) as samples:
@@ -85,18 +85,18 @@ async def _watch(
                     continue
                 first = first or item
                 figures = deriver.feed(item)
-                saved.append((figures.saved_bytes or 0) / _MIB)
+                profits.append((figures.profit_bytes or 0) / _MIB)
                 elapsed = item.time_s - first.time_s
-                live.update(_picture(plan, figures, saved, elapsed))
+                live.update(_picture(plan, figures, profits, elapsed))
                 if elapsed >= plan.seconds:
                     return Outcome(first, item, derive(item, first, page_size_bytes))
     raise KsmhostError("The board stopped sending samples.", code=ExitCode.LINE_LOST)
 
 
-def _picture(plan: Plan, figures: Derived, saved: Sequence[float], elapsed_s: float) -> Panel:
+def _picture(plan: Plan, figures: Derived, profits: Sequence[float], elapsed_s: float) -> Panel:
     table = Table.grid(padding=(0, 3))
     for name, value in (
-        ("saved, net", f"{saved[-1]:.1f} MiB"),
+        ("profit", f"{profits[-1]:.1f} MiB"),
         ("ksmd", _number(figures.ksmd_cpu_percent, "% of one core")),
         ("scanning", _number(figures.scan_pages_per_s, " pages/s", 0)),
         ("shared / sharing", f"{figures.shared_pages} / {figures.sharing_pages} pages"),
@@ -104,7 +104,7 @@ def _picture(plan: Plan, figures: Derived, saved: Sequence[float], elapsed_s: fl
     ):
         table.add_row(Text(name, style="dim"), Text(value, style="bold"))
     title = f"{plan.workload} on {plan.board}  {elapsed_s:.0f} of {plan.seconds:.0f} s"
-    return Panel(Group(table, Text(sparkline(saved, 60), style="green")), title=title, width=72)
+    return Panel(Group(table, Text(sparkline(profits, 60), style="green")), title=title, width=72)
 
 
 def _number(value: float | None, unit: str, digits: int = 1) -> str:
@@ -124,11 +124,11 @@ def sparkline(values: Sequence[float], width: int) -> str:
 def summary(plan: Plan, outcome: Outcome) -> str:
     """Return the run's result in two sentences and the figures behind it."""
     figures = outcome.figures
-    saved = (figures.saved_bytes or 0) / _MIB
+    profit = (figures.profit_bytes or 0) / _MIB
     cpu = _number(figures.ksmd_cpu_percent, " %")
     return (
-        f"KSM saves {saved:.1f} MiB net on {plan.workload}; ksmd took {cpu} of one core over "
-        f"{outcome.last.time_s - outcome.first.time_s:.0f} s.\n"
+        f"KSM saves {profit:.1f} MiB on {plan.workload}, by the kernel's count; ksmd took {cpu} of "
+        f"one core over {outcome.last.time_s - outcome.first.time_s:.0f} s.\n"
         f"{figures.merged_pages} pages stand on {figures.shared_pages} shared ones and the zero "
         f"page ({figures.zero_pages}); {figures.unshared_pages} are unique, "
         f"{figures.volatile_pages} keep changing."

@@ -11,7 +11,7 @@ during which the kernel panics, oopses or warns fails. docs/PYTEST.md has it all
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
 _LIVE: pytest.StashKey[LiveBoard] = pytest.StashKey()
 _CONSOLE: pytest.StashKey[Console] = pytest.StashKey()
+_COMPLAINTS: pytest.StashKey[str] = pytest.StashKey()
+"""What the kernel had to say while a test failed by itself."""
+_ENDS: pytest.StashKey[bool] = pytest.StashKey()
+"""True once a test has come to its end; one in which the run was interrupted never does."""
 _CONSOLE_LINES = 100
+_OF_A_FAILURE = ("ksm_console", "ksm_complaints")
 _MARKER = (
     "ksm_needs(engine=, knobs=(), counters=(), workload=, mem_mib=, cpus=, real=): "
     "skip the test on a board that has it not"
@@ -58,6 +63,15 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     where = _where(config)
     how = "emulated" if where.emulate else where.port or "the one that runs"
     return [f"board: {where.board or 'as it names itself'} ({how})"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[object]) -> None:
+    """Refuse to run several tests at once on the one board there is."""
+    if _wanted(config) and len(specs) > 1:
+        raise pytest.UsageError(
+            "A board serves one test at a time, and pytest-xdist would run several: add -n 0."
+        )
 
 
 # -- fixtures --------------------------------------------------------------------------------------
@@ -95,7 +109,8 @@ def board(request: pytest.FixtureRequest, ksm_session: LiveBoard) -> Iterator[Li
     request.node.stash[_CONSOLE] = Console(live.log)
     _note_board(request.node, live)
     yield live
-    _check_console(request.node)  # what putting things back has provoked
+    if request.node.stash.get(_ENDS, False):
+        _check_console(request.node)  # what putting things back has provoked
 
 
 @pytest.fixture
@@ -186,12 +201,15 @@ class Sampler:
     def __init__(self, board: LiveBoard, node: pytest.Item) -> None:
         self._board = board
         self._node = node
+        self._taken = 0
 
     @contextmanager
     def __call__(self, period_ms: int = 200) -> Iterator[Sampling]:
         """Sample while the block runs; its `figures` go into the test's report."""
         from ksmhost.testing.sampling import Sampling  # noqa: PLC0415
 
+        self._taken += 1
+        prefix = "ksm" if self._taken == 1 else f"ksm_{self._taken}"
         taken = Sampling(self._board, period_ms)
         try:
             with taken:
@@ -200,9 +218,9 @@ class Sampler:
             if taken.figures is not None:
                 figures = asdict(taken.figures)
                 self._node.user_properties += [
-                    (f"ksm_{name}", _rounded(value))
+                    (f"{prefix}_{name}", _rounded(value))
                     for name, value in figures.items()
-                    if value is not None
+                    if value not in (None, "")
                 ]
 
 
@@ -228,28 +246,49 @@ def _check_needs(node: pytest.Item, live: LiveBoard) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """A kernel that complained during the test fails it, whatever else the test found."""
+    """A kernel that complained during the test fails it, or is told beside its own failure."""
     try:
-        return (yield)
-    finally:
+        result = yield
+    except (KeyboardInterrupt, pytest.exit.Exception):
+        raise
+    except pytest.skip.Exception:
         _check_console(item)
+        raise
+    except (Exception, pytest.fail.Exception):
+        item.stash[_COMPLAINTS] = _untold(item)
+        raise
+    _check_console(item)
+    return result
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """From here on it is the test's end that a complaint fails."""
+    item.stash[_ENDS] = True
 
 
 def _check_console(item: pytest.Item) -> None:
+    if told := _untold(item):
+        pytest.fail(told, pytrace=False)
+
+
+def _untold(item: pytest.Item) -> str:
+    """What the kernel has complained of and nobody was told yet; "" for nothing."""
     from ksmhost.testing.console import with_places  # noqa: PLC0415
 
     console = item.stash.get(_CONSOLE, None)
     if console is None:
-        return
+        return ""
     live = item.config.stash[_LIVE]
     live.flush()
     complaints = console.untold()
-    if complaints:
-        build_id = dict(item.user_properties).get("ksm_build_id", "")
-        vmlinux = _vmlinux(item.config, dict(item.user_properties))
-        told = "\n\n".join(with_places(each, vmlinux, str(build_id)) for each in complaints)
-        kinds = ", ".join(dict.fromkeys(complaint.kind.value for complaint in complaints))
-        pytest.fail(f"{kinds} during the test:\n{told}", pytrace=False)
+    if not complaints:
+        return ""
+    build_id = dict(item.user_properties).get("ksm_build_id", "")
+    vmlinux = _vmlinux(item.config, dict(item.user_properties))
+    told = "\n\n".join(with_places(each, vmlinux, str(build_id)) for each in complaints)
+    kinds = ", ".join(dict.fromkeys(complaint.kind.value for complaint in complaints))
+    return f"{kinds} during the test:\n{told}"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -261,13 +300,16 @@ def pytest_runtest_makereport(
     console = item.stash.get(_CONSOLE, None)
     if console is None or not report.failed:
         return report
+    known = [(name, value) for name, value in item.user_properties if name not in _OF_A_FAILURE]
+    figures = "\n".join(f"{name} = {value}" for name, value in known if name.startswith("ksm_"))
     text = "\n".join(console.text.splitlines()[-_CONSOLE_LINES:])
-    figures = [(name, value) for name, value in item.user_properties if name.startswith("ksm_")]
+    if call.when == "call" and (complaints := item.stash.get(_COMPLAINTS, "")):
+        report.sections.append(("the kernel complained, too", complaints))
+        known.append(("ksm_complaints", complaints))
     report.sections.append(("board console during the test", text or "(nothing)"))
-    report.sections.append(
-        ("board figures", "\n".join(f"{name} = {value}" for name, value in figures))
-    )
-    item.user_properties.append(("ksm_console", text))  # the last report of a test has them
+    report.sections.append(("board figures", figures))
+    item.user_properties[:] = [*known, ("ksm_console", text)]
+    report.user_properties = list(item.user_properties)  # it may be the last of this test
     return report
 
 

@@ -23,6 +23,7 @@ from ksmhost.monitor.plots import FigurePlot
 
 QUICK = Options(period_ms=100, draw_s=0.15, knobs_s=0.1)
 SIZES = [(100, 30), (160, 45)]
+WAIT_S = 30.0
 
 
 class Bench:
@@ -33,7 +34,7 @@ class Bench:
 
     async def until(self, words: str, where: str = "#state") -> str:
         """Wait for words to appear in a widget; its whole text."""
-        ends_s = time.monotonic() + 3
+        ends_s = time.monotonic() + WAIT_S
         while words not in (now := self.text(where)):
             assert time.monotonic() < ends_s, f"{words!r} not in {now!r}"
             await self.pilot.pause(0.02)

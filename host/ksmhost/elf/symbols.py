@@ -20,6 +20,9 @@ from elftools.elf.sections import SymbolTableSection
 from ksmhost.elf.objects import open_elf
 
 _PLACE = re.compile(r"\b([A-Za-z_][\w.]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)")
+_OF_AN_INSTRUCTION = re.compile(r"\b(?:pc : |PC is at |RIP: [0-9a-f]+:)")
+"""In these lines a place is an instruction; elsewhere it is where a call returns to, which may be
+the next line already, or the next function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,7 @@ def symbolise(lines: Iterable[str], vmlinux: Path) -> list[str]:
     if not wanted:
         return lines
     with open_elf(vmlinux) as elf:
-        functions = _functions(elf, wanted)
-        addresses = {
-            match[0]: functions[match[1], int(match[3], 16)].address + int(match[2], 16)
-            for line in lines
-            for match in _PLACE.finditer(line)
-            if (match[1], int(match[3], 16)) in functions
-        }
+        addresses = _addresses(lines, _functions(elf, wanted))
         places = _places(elf, set(addresses.values()))
 
     def told(match: re.Match[str]) -> str:
@@ -52,6 +49,20 @@ def symbolise(lines: Iterable[str], vmlinux: Path) -> list[str]:
         return f"{match[0]} ({place})" if place else match[0]
 
     return [_PLACE.sub(told, line) for line in lines]
+
+
+def _addresses(lines: Iterable[str], functions: dict[tuple[str, int], _Function]) -> dict[str, int]:
+    """By the place as it is written: the address to look up. A trace may begin with the pc."""
+    found = [(match, line) for line in lines for match in _PLACE.finditer(line)]
+    exact = {match[0] for match, line in found if _OF_AN_INSTRUCTION.search(line)}
+    addresses: dict[str, int] = {}
+    for match, _ in found:
+        function = functions.get((match[1], int(match[3], 16)))
+        offset = int(match[2], 16)
+        if function is not None:
+            returns = offset > 0 and match[0] not in exact
+            addresses[match[0]] = function.address + offset - returns
+    return addresses
 
 
 def _functions(elf: ELFFile, wanted: set[str]) -> dict[tuple[str, int], _Function]:

@@ -2,7 +2,8 @@
 """Finds what a kernel has to complain about in console text: panics, oopses, warnings, splats.
 
 Pure code, over whole lines. Each complaint runs from the line that opens it to the line that ends
-it, or to where the kernel falls silent.
+it, to the next one, or to where the kernel falls silent. Programs may write to the kernel's log,
+too: what opens a complaint are the kernel's own words at the beginning of a message.
 """
 
 from __future__ import annotations
@@ -33,29 +34,32 @@ class Kind(Enum):
 
 _LOCKDEP = (
     r"WARNING: (possible (circular|recursive) locking|possible irq lock inversion)",
-    r"WARNING: (inconsistent lock state|bad unlock balance|lock held when returning)",
+    r"WARNING: (inconsistent lock state|bad (unlock balance|contention)|chain_key collision)",
+    r"WARNING: (lock held when returning|held lock freed|\S+/\d+ still has locks held)",
     r"WARNING: (suspicious RCU usage|Nested lock was not taken|.*-safe -> .*-unsafe lock order)",
     r"BUG: (sleeping function called from invalid context|scheduling while atomic)",
     r"BUG: (Invalid wait context|.* locks? still held)|INFO: trying to register non-static key",
 )
 _STALL = (
-    r"rcu: INFO: .* (self-)?detected",
-    r"BUG: (soft|workqueue) lockup|hard LOCKUP",
+    r"INFO: rcu_\w+ (self-)?detected",
+    r"BUG: (soft|workqueue) lockup|(CPU\d+: )?Watchdog detected hard LOCKUP",
     r"INFO: task .* blocked for more",
 )
+_WARNING = r"WARNING: (CPU: \d+ PID: \d+ |.* at .*, CPU#\d+: )"
 _OOPS = (
     r"Internal error: |Oops:|general protection fault|kernel BUG at ",
     r"Unable to handle kernel |BUG: unable to handle|BUG: Bad (page|rss)",
 )
+_SPEAKER = r"(?:rcu: |(?:NMI )?watchdog: |\[ )?"
 _OPENINGS = tuple(
-    (kind, re.compile("|".join(patterns)))
+    (kind, re.compile(f"{_SPEAKER}(?:{'|'.join(patterns)})"))
     for kind, patterns in (
         (Kind.PANIC, ("Kernel panic - not syncing",)),
         (Kind.KASAN, ("BUG: (KASAN|KFENCE|KMSAN|KCSAN): |UBSAN: ",)),
         (Kind.LOCKDEP, _LOCKDEP),
         (Kind.STALL, _STALL),
         (Kind.OOPS, _OOPS),
-        (Kind.WARNING, ("WARNING: ",)),
+        (Kind.WARNING, (_WARNING,)),
         (Kind.OOPS, ("BUG: ",)),
     )
 )
@@ -64,7 +68,9 @@ _DYING = (
     (Kind.OOPS, "Unable to handle kernel "),
     (Kind.OOPS, "Internal error: "),
 )
+_CUT = "---[ cut here ]---"
 _END = re.compile(r"---\[ end (trace|Kernel panic)")
+_OF_SEVERAL_OPENINGS = (Kind.PANIC, Kind.OOPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,8 @@ def find_complaints(lines: Iterable[str]) -> list[Complaint]:
 
     for line in lines:
         opened = _opened_by(line)
+        if _CUT in line:
+            close()
         if kind is None and opened is None:
             continue
         if kind is None or (opened is not None and _ends_other(kind, opened)):
@@ -114,13 +122,16 @@ def find_complaints(lines: Iterable[str]) -> list[Complaint]:
 
 def _ends_other(kind: Kind, opened: Kind) -> bool:
     """A panic that follows an oops is its end; anything else that opens is another complaint."""
-    return opened is not kind and not (opened is Kind.PANIC and kind in (Kind.OOPS, Kind.KASAN))
+    if opened is kind:
+        return kind not in _OF_SEVERAL_OPENINGS
+    return not (opened is Kind.PANIC and kind in (Kind.OOPS, Kind.KASAN))
 
 
 def _opened_by(line: str) -> Kind | None:
-    if not _is_stamped(line):  # programs have their warnings, too; a dying kernel writes no time
+    stamp = _STAMP.match(line)
+    if stamp is None:  # programs have their warnings, too; a dying kernel writes no time
         return next((kind for kind, words in _DYING if words in line), None)
-    return next((kind for kind, pattern in _OPENINGS if pattern.search(line)), None)
+    return next((kind for kind, opens in _OPENINGS if opens.match(line, stamp.end())), None)
 
 
 def _is_stamped(line: str) -> bool:

@@ -26,13 +26,13 @@ class FigureSpec:
 
 
 def _saved(now: Derived) -> str:
-    return text.mib(now.gross_bytes if now.saved_bytes is None else now.saved_bytes)
+    return text.mib(now.gross_bytes if now.profit_bytes is None else now.profit_bytes)
 
 
 def _saved_detail(now: Derived) -> str:
-    if now.saved_bytes is None:
+    if now.profit_bytes is None:
         return "gross: this kernel counts no profit"
-    return f"net; {text.mib(now.gross_bytes)} gross"
+    return f"profit; {text.mib(now.gross_bytes)} gross"
 
 
 def _big(value: float | None) -> str:

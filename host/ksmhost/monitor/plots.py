@@ -60,7 +60,7 @@ PLOTS: Final = (
         "MiB saved",
         (
             Line("gross_bytes", "gross", "gross", _MIB),
-            Line("saved_bytes", "profit", "saved", _MIB, filled=True),
+            Line("profit_bytes", "profit", "saved", _MIB, filled=True),
         ),
         1,
     ),

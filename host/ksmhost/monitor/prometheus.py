@@ -35,7 +35,7 @@ from ksmhost.link import (
     NoAnswerError,
 )
 from ksmhost.link.session import OtherVersionError
-from ksmhost.sample import Gap, LineLost, Pacing, Sample, Unit, column, stream
+from ksmhost.sample import DERIVED, Gap, LineLost, Pacing, Sample, Unit, column, derive, stream
 
 _LABELS: Final = ("board", "serial")
 
@@ -100,6 +100,9 @@ class Shape:
         return metric
 
 
+_GROSS: Final = Shape("ksmhost_gross_bytes", GaugeMetricFamily, 1.0, DERIVED["gross_bytes"].about)
+
+
 def shape_of(counter: str) -> Shape:
     """How the raw counter `group.field` is shown.
 
@@ -160,6 +163,9 @@ class Exporter(Collector):
         )
         age.add_metric(labels, max(0.0, time.time() - sample.wall_s))
         yield age
+        gross_bytes = derive(sample, None, identity.page_size_bytes).gross_bytes
+        if gross_bytes is not None:
+            yield _GROSS.metric(gross_bytes, labels)
         for counter, value in sample.values.items():
             yield shape_of(counter).metric(value, labels)
         for knob, text in knobs.items():
@@ -243,6 +249,7 @@ async def serve(
 
 
 async def _feed(session: BoardSession, exporter: Exporter, period_ms: int, timing: Timing) -> None:
+    exporter.identity = await session.identity()  # another image may answer after an outage
     knobs_at_s = float("-inf")
     async with aclosing(stream(session, period_ms, pacing=timing.pacing)) as items:
         async for item in items:

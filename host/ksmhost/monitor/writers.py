@@ -75,7 +75,7 @@ _PLAIN: Final = (
     ("unshared", "pages", 9),
     ("volatile", "pages", 9),
     ("zero", "pages", 7),
-    ("saved", "MiB", 8),
+    ("profit", "MiB", 8),
     ("ksmd", "% core", 7),
     ("scan", "pages/s", 9),
     ("cost", "ns/page", 8),
@@ -103,7 +103,7 @@ class PlainWriter(Writer):
             _whole(derived.unshared_pages),
             _whole(derived.volatile_pages),
             _whole(derived.zero_pages),
-            text.mib(derived.saved_bytes, 2),
+            text.mib(derived.profit_bytes, 2),
             text.percent(derived.ksmd_cpu_percent),
             _whole(derived.scan_pages_per_s),
             _whole(derived.ksmd_ns_per_page),
@@ -127,7 +127,7 @@ class JsonWriter(Writer):
     def start(self, identity: Identity, where: str, period_ms: int) -> list[str]:
         """Who is watched, and the units of the derived figures."""
         derived = {name: {"unit": col.unit.value, "is": col.about} for name, col in DERIVED.items()}
-        head = {"type": "board", "where": where, "period_ms": period_ms, "format": 1}
+        head = {"type": "board", "where": where, "period_ms": period_ms, "format": 2}
         return [_json(head | {"identity": asdict(identity), "derived": derived})]
 
     def sample(self, sample: Sample, derived: Derived) -> list[str]:

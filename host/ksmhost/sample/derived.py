@@ -30,7 +30,7 @@ class Derived:
     zero_pages: int | None
     merged_pages: int | None
     gross_bytes: int | None
-    saved_bytes: int | None
+    profit_bytes: int | None
     ksmd_cpu_percent: float | None
     scan_pages_per_s: float | None
     ksmd_ns_per_page: float | None
@@ -61,10 +61,10 @@ DERIVED: Final[dict[str, Column]] = {
             "memory set free before the cost of records: (sharing + zero) * page size",
         ),
         Column(
-            "saved_bytes",
+            "profit_bytes",
             Unit.BYTES,
             False,
-            "memory saved net of the engine's records: the kernel's general_profit, even below 0",
+            "the kernel's general_profit: net of the engine's records; what is saved at most",
         ),
         Column(
             "ksmd_cpu_percent",
@@ -114,7 +114,7 @@ def derive(now: Sample, before: Sample | None, page_size_bytes: int) -> Derived:
         zero_pages=zero,
         merged_pages=_add(shared, gone),
         gross_bytes=None if gone is None else gone * page_size_bytes,
-        saved_bytes=get("ksm.general_profit"),
+        profit_bytes=get("ksm.general_profit"),
         ksmd_cpu_percent=_scaled(rates.per_second("ksmd.cpu_ms"), 0.1),
         scan_pages_per_s=rates.per_second("ksm.pages_scanned"),
         ksmd_ns_per_page=_scaled(rates.ratio("ksmd.cpu_ms", "ksm.pages_scanned"), 1e6),

@@ -58,7 +58,7 @@ class Told:
                 f"{now.elapsed_s:.0f}{seconds} s",
                 f"{now.samples:,} samples",
                 f"{now.scans}{scans} full scans",
-                f"profit {text.mib(derived.saved_bytes)} MiB",
+                f"profit {text.mib(derived.profit_bytes)} MiB",
                 f"ksmd {text.percent(derived.ksmd_cpu_percent)} %",
                 "Ctrl-C ends it",
             )

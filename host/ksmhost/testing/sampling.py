@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sampling within a test: what a stretch of time saved and cost."""
+"""Sampling within a test: what a stretch of time saved and cost, by the definitions of a run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link import BoardSession
-from ksmhost.sample import Gap, Sample, derive, stream
+from ksmhost.sample import Gap, Sample, stream
+from ksmhost.store import Context, Ending, Figure, Store
+from ksmhost.store.figures import MIB, by_name, work_out
 from ksmhost.store.settling import COUNTERS, Rule, Settled, Settling
 from ksmhost.testing.live import LiveBoard
-
-_MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +29,13 @@ class Figures:
     samples: int
     lost_samples: int
     saved_mib: float | None
-    """Saved at the end, net of the engine's records."""
+    """Saved for certain at the end: the profit less what fork or split huge pages may have done."""
+    saved_reason: str
+    """Why there is no such figure."""
+    profit_mib: float | None
+    """Saved at most, as the kernel counts it: net of the engine's records."""
     gained_mib: float | None
-    """The same, less what was saved at the start."""
+    """Growth of the profit since the start."""
     ksmd_cpu_percent: float | None
     """CPU time of ksmd, in percent of one core."""
     full_scans: int | None
@@ -50,12 +56,14 @@ class Sampling:
         self.figures: Figures | None = None
         self._board = board
         self._period_ms = period_ms
-        self._page_size_bytes = 0
+        self._context: Context | None = None
         self._more = threading.Condition()
         self._work: Future[None] | None = None
 
     def __enter__(self) -> Sampling:
-        self._page_size_bytes = self._board.identity.page_size_bytes
+        self._context = Context(
+            self._board.identity, period_ms=self._period_ms, settings=self._board.knobs()
+        )
         self._work = self._board.start(self._collect)
         try:
             self._wait_until(lambda: bool(self.samples), 60.0, "The board sends no samples.")
@@ -65,13 +73,13 @@ class Sampling:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        assert self._work is not None
+        assert self._work is not None and self._context is not None
         self._work.cancel()
         # What ended the samples early is told, unless the test failed by itself already.
         with suppress(CancelledError, *([KsmhostError] if kind is not None else [])):
             self._work.result(60.0)
         if len(self.samples) > 1:
-            self.figures = figures_of(self.samples, self.lost, self._page_size_bytes)
+            self.figures = figures_of(self.samples, self.lost, self._context)
 
     def run_for(self, seconds: float) -> None:
         """Let the board's time go on for so long."""
@@ -126,27 +134,41 @@ class Sampling:
                     raise KsmhostError(otherwise, code=ExitCode.NO_ANSWER)
 
 
-def figures_of(samples: list[Sample], lost: int, page_size_bytes: int) -> Figures:
+def figures_of(samples: list[Sample], lost: int, context: Context) -> Figures:
     """What happened from the first sample to the last."""
     first, last = samples[0], samples[-1]
-    whole = derive(last, first, page_size_bytes)
-    start = derive(first, None, page_size_bytes)
-    gained = None
-    if whole.saved_bytes is not None and start.saved_bytes is not None:
-        gained = (whole.saved_bytes - start.saved_bytes) / _MIB
+    found = _as_of_a_run(samples, context)
+    profit_bytes, start_bytes = found["profit_bytes"].value, first.values.get("ksm.general_profit")
+    gained_bytes = None
+    if profit_bytes is not None and start_bytes is not None:
+        gained_bytes = profit_bytes - start_bytes
     return Figures(
         seconds=last.time_s - first.time_s,
         samples=len(samples),
         lost_samples=lost,
-        saved_mib=None if whole.saved_bytes is None else whole.saved_bytes / _MIB,
-        gained_mib=gained,
-        ksmd_cpu_percent=whole.ksmd_cpu_percent,
+        saved_mib=_mib(found["saved_bytes"].value),
+        saved_reason=found["saved_bytes"].reason,
+        profit_mib=_mib(profit_bytes),
+        gained_mib=_mib(gained_bytes),
+        ksmd_cpu_percent=found["ksmd_cpu_percent"].value,
         full_scans=_grown(first, last, "ksm.full_scans"),
         pages_scanned=_grown(first, last, "ksm.pages_scanned"),
         copied_pages=_grown(first, last, "vm.cow_ksm"),
-        write_p50_us=_microseconds(last, "workload.write_p50_ns"),
-        write_p99_us=_microseconds(last, "workload.write_p99_ns"),
+        write_p50_us=found["write_p50_us"].value,
+        write_p99_us=found["write_p99_us"].value,
     )
+
+
+def _as_of_a_run(samples: list[Sample], context: Context) -> dict[str, Figure]:
+    """The figures of docs/FIGURES.md: the samples are a run, in a store of their own, meanwhile."""
+    with (
+        TemporaryDirectory(prefix="ksmhost-") as folder,
+        Store.open(Path(folder) / "sampling.db") as store,
+    ):
+        recording = store.begin(context)
+        recording.add(samples)
+        recording.finish(Ending.WHOLE)
+        return by_name(work_out(store.run(recording.uuid)))
 
 
 def _grown(first: Sample, last: Sample, name: str) -> int | None:
@@ -154,6 +176,5 @@ def _grown(first: Sample, last: Sample, name: str) -> int | None:
     return None if old is None or new is None else new - old
 
 
-def _microseconds(sample: Sample, name: str) -> float | None:
-    value = sample.values.get(name)
-    return None if not value else value / 1000
+def _mib(value_bytes: float | None) -> float | None:
+    return None if value_bytes is None else value_bytes / MIB

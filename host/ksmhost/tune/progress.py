@@ -66,7 +66,7 @@ class Told:
         words = (
             f"{now.elapsed_s:.0f} of at most {self._settle_s:.0f} s",
             f"{now.scans} full scans",
-            f"profit {text.mib(derived.saved_bytes)} MiB",
+            f"profit {text.mib(derived.profit_bytes)} MiB",
             f"ksmd {text.percent(derived.ksmd_cpu_percent)} %",
             "Ctrl-C stops; the same command goes on",
         )
