@@ -9,6 +9,7 @@ import io
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             period_ms=20,
         )
         recording = store.begin(context)
-        taken = samples(COUNT)
+        taken = [timed(one) for one in samples(COUNT)]
         recording.add(taken[:200])
         recording.add(
             Sample(one.seq, one.time_s, one.wall_s, {**one.values, "zram.used_bytes": -5})
@@ -53,6 +54,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         yield store.run("last")
 
 
+def timed(one: Sample) -> Sample:
+    """The same of a board whose synthetic workloads time their writes."""
+    p50_ns = 900 + one.seq
+    latency = {"workload.write_p50_ns": p50_ns, "workload.write_p99_ns": 9 * p50_ns}
+    return replace(one, values={**one.values, **latency})
+
+
 def exported(run: Run, kind: str) -> bytes:
     out = io.BytesIO()
     export(run, work_out(run), kind, out)
@@ -61,7 +69,9 @@ def exported(run: Run, kind: str) -> bytes:
 
 def test_csv_has_every_sample_and_event(run: Run) -> None:
     rows = list(csv.DictReader(io.StringIO(exported(run, "csv").decode())))
-    assert list(rows[0]) == ["seq", "time_s", "wall_s", "event", *NAMES, "zram.used_bytes"]
+    latency = ["workload.write_p50_ns", "workload.write_p99_ns"]
+    every = [*NAMES, *latency, "zram.used_bytes"]
+    assert list(rows[0]) == ["seq", "time_s", "wall_s", "event", *every]
     events = [(number, row["event"]) for number, row in enumerate(rows) if row["event"]]
     assert events == [(101, f"line lost: {ODD}"), (COUNT + 1, "line back: at last")]
     taken = [row for row in rows if not row["event"]]
@@ -132,6 +142,11 @@ def test_openmetrics_is_what_prometheus_reads(run: Run) -> None:
     for point, sample in zip(cpu.samples, samples(COUNT), strict=True):
         assert math.isclose(point.value, sample.values["ksmd.cpu_ms"] / 1000)
         assert float(point.timestamp) == pytest.approx(sample.wall_s, abs=1e-3)
+    for name, share in (("p50", 1), ("p99", 9)):
+        latency = families[f"ksmhost_workload_write_{name}_seconds"]
+        assert latency.unit == "seconds"
+        for point, sample in zip(latency.samples, samples(COUNT), strict=True):
+            assert math.isclose(point.value, (900 + sample.seq) * share / 1e9)
     available = families["ksmhost_vm_mem_available_bytes"].samples[-1]
     assert available.value == samples(COUNT)[-1].values["vm.mem_available_kib"] * 1024
     assert families["ksmhost_zram_used_bytes"].samples[0].value == -5
@@ -146,6 +161,9 @@ def test_every_counter_has_a_metric_name_of_its_own() -> None:
     assert names["board.temperature_mc"] == "ksmhost_board_temperature_celsius"
     assert names["board.cpu_khz"] == "ksmhost_board_cpu_hertz"
     assert names["board.load1_milli"] == "ksmhost_board_load1"
+    assert names["workload.write_p99_ns"] == "ksmhost_workload_write_p99_seconds"
+    scaled = ("_ns", "_ms", "_kib", "_milli", "_mc", "_khz")
+    assert not [name for name in names.values() if name.endswith(scaled)], "base units alone"
 
 
 def test_a_file_is_there_only_when_it_is_whole(tmp_path: Path) -> None:

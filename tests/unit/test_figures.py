@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 from store_samples import WALL_S, context
 
 from ksmhost.board import find_project
+from ksmhost.compare.metrics import METRICS, metrics
 from ksmhost.sample import Sample
 from ksmhost.store import Context, Ending, EventKind, Figure, Patience, Store
 from ksmhost.store.figures import DEFINITIONS, EDITION, by_name, figures, work_out
 from ksmhost.store.run import Run
 from ksmhost.store.settling import Rule, Settling
+from ksmhost.tune.score import score
 
 PAGE = 4096
 MIB = 1 << 20
@@ -118,6 +121,55 @@ def test_a_run_counts_from_the_start_of_its_workload(tmp_path: Path) -> None:
     assert found["settle_s"].value == pytest.approx(10.0)
     assert found["full_scans"].value == 14
     assert found["extra_faults"].value == 280
+
+
+def stepped(path: Path, step_s: float, at_s: float, started_s: float | None = None) -> Run:
+    """A run of 99.8 s whose workload was started after the first sample, on a host whose clock is
+    set on `at_s` after that. With `started_s` the start is only known by that clock."""
+    store = Store.open(path / "runs.db", Patience(chunk_samples=64))
+    recording = store.begin(context())
+    began_s = time.time()
+    for number in range(500):
+        time_s = number / 5
+        wall_s = began_s + time_s + (step_s if time_s >= at_s else 0.0)
+        recording.add([Sample(number, 1000 + time_s, wall_s, merging(time_s))])
+        if number == 0 and started_s is None:
+            recording.event(EventKind.WORKLOAD_STARTED, "it")
+    if started_s is not None:
+        recording.event(EventKind.WORKLOAD_STARTED, "it", began_s + started_s)
+    recording.finish(Ending.WHOLE)
+    return store.run(recording.uuid)
+
+
+LATER = [(-300.0, 20.0), (-0.5, 20.0), (3600.0, 20.0)]
+AT_ONCE = [(-300.0, 0.2), (3600.0, 0.2)]
+
+
+@pytest.mark.parametrize(
+    ("step_s", "at_s", "started_s"),
+    [(*step, None) for step in LATER + AT_ONCE] + [(*step, 0.1) for step in LATER],
+)
+def test_a_hosts_clock_that_is_set_in_mid_run_changes_nothing(
+    tmp_path: Path, step_s: float, at_s: float, started_s: float | None
+) -> None:
+    even = stepped(tmp_path / "even", 0.0, 0.0)
+    run = stepped(tmp_path / "set", step_s, at_s, started_s)
+    assert run.measured_from_s == even.measured_from_s == 1000.2
+    assert work_out(run) == work_out(even)
+    with Store.open(tmp_path / "even/runs.db") as one, Store.open(tmp_path / "set/runs.db") as two:
+        expected, found = metrics(one, even), metrics(two, run)
+    assert found == expected and set(found) == set(METRICS)
+    assert found["cpu_ns_per_page"].value and found["profit_bytes"].value
+    assert score(run) == score(even)
+
+
+def test_a_workload_after_whose_start_no_sample_came(tmp_path: Path) -> None:
+    run = take(tmp_path, started_s=500.0)
+    assert run.measured_from_s == 1000.0, "all of it counts, then"
+    found = drawn(run)
+    with Store.open(tmp_path / "runs.db") as store:
+        assert metrics(store, run)["cpu_ns_per_page"].value == pytest.approx(10e6 / 2000)
+    assert found["full_scans"].value == 16 and score(run).seconds == pytest.approx(80.0)
 
 
 @pytest.mark.parametrize(

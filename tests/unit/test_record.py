@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -27,6 +31,7 @@ from ksmhost.store.record import Limit, Outcome, Pace, Plan, Progress, record
 from ksmhost.store.run import Run
 from ksmhost.store.settling import Rule
 
+HERE = Path(__file__).parent
 WAIT_S = 60.0
 QUICK = Pace(
     sampling=Pacing(
@@ -81,6 +86,49 @@ class WorkingSession(MemorySession):
 
     async def workload_status(self, name: str) -> WorkloadStatus:
         return WorkloadStatus(name, self.running, 4, self.exited, 9, 1000, 0, 0)
+
+
+class AdvisedSession(WorkingSession):
+    """Its kernel sets pages_to_scan itself when the advisor comes and goes, and while it is on."""
+
+    async def knobs(self) -> dict[str, str]:
+        if self.advised:
+            self.settings["pages_to_scan"] = str(int(self.settings["pages_to_scan"]) + 7)
+        return await super().knobs()
+
+    async def set_knob(self, name: str, value: str) -> None:
+        before = self.advised
+        if name == "pages_to_scan" and before:
+            raise RefusedError("the advisor runs", errno=22)
+        await super().set_knob(name, value)
+        if self.advised != before:
+            self.settings["pages_to_scan"] = "500" if self.advised else "100"
+
+    @property
+    def advised(self) -> bool:
+        return plain_value(self.settings["advisor_mode"]) != "none"
+
+
+class SlowSession(WorkingSession):
+    """A board that takes its time over the end of a run, and says when it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.ending = False
+
+    async def counters(self, group: str) -> dict[str, int]:
+        if self.ending:
+            await self._linger()
+        return await super().counters(group)
+
+    async def workload_stop(self, name: str | None = None) -> None:
+        await self._linger()
+        await super().workload_stop(name)
+
+    async def _linger(self) -> None:
+        self.asked.set()
+        await asyncio.sleep(0.1)
 
 
 @pytest.fixture
@@ -334,6 +382,155 @@ async def test_being_stopped_ends_it_well(board: WorkingSession, store: Store) -
     assert board.settings == before and board.running == 0
 
 
+async def stopped_at_its_end(
+    board: SlowSession,
+    store: Store,
+    plan: Plan,
+    times: int,
+    act: Act = lambda _: None,
+    pace: Pace = QUICK,
+) -> Outcome:
+    """Record, and cancel that so often from the moment on at which the board is being set back."""
+
+    def watch(_: Progress) -> None:
+        board.ending = True
+        act(board)
+
+    async with asyncio.timeout(WAIT_S), ticking(board):
+        task = asyncio.create_task(record(board, store, plan, watch, pace))
+        await board.asked.wait()
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0.02)
+        return await task
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+async def test_a_run_that_had_ended_when_it_was_stopped(store: Store, times: int) -> None:
+    board = SlowSession()
+    before = dict(board.settings)
+    plan = Plan(settings=(("pages_to_scan", "9"),), workload="twins", limit=Limit(seconds=20))
+    outcome = await stopped_at_its_end(board, store, plan, times)
+    assert (outcome.ending, outcome.exit_code) == (Ending.STOPPED, ExitCode.INTERRUPTED)
+    assert "the run had ended: whole" in outcome.why
+    run = store.run(outcome.uuid)
+    assert run.info.ending is Ending.WHOLE and run.info.duration_s >= 20
+    assert "temperature_end" in {fact.name for fact in run.facts}
+    assert board.settings == before and board.running == 0 and outcome.left_behind == ()
+
+
+async def test_being_stopped_twice_is_like_once(store: Store) -> None:
+    board = SlowSession()
+    before = dict(board.settings)
+    plan = Plan(settings=(("pages_to_scan", "9"),), workload="twins")
+    seen = asyncio.Event()
+
+    def watch(now: Progress) -> None:
+        if now.samples > 20:
+            seen.set()
+
+    async with asyncio.timeout(WAIT_S), ticking(board):
+        task = asyncio.create_task(record(board, store, plan, watch, QUICK))
+        await seen.wait()
+        task.cancel()
+        await board.asked.wait()
+        for _ in range(20):
+            task.cancel()
+            await asyncio.sleep(0.01)
+        outcome = await task
+    run = store.run(outcome.uuid)
+    assert outcome.ending is run.info.ending is Ending.STOPPED and run.info.samples > 20
+    assert run.columns([]).seq.tolist() == list(range(run.info.samples))
+    assert board.settings == before and board.running == 0 and outcome.left_behind == ()
+
+
+@pytest.mark.parametrize("value", ["64", "many"])
+async def test_being_stopped_before_the_run_begins(store: Store, value: str) -> None:
+    class Setting(SlowSession):
+        calls = 0
+
+        async def set_knob(self, name: str, value: str) -> None:
+            self.calls += 1
+            if self.calls >= 3:  # the third knob is being set, or the first set back
+                await self._linger()
+            await super().set_knob(name, value)
+
+    board = Setting()
+    before = dict(board.settings)
+    settings = (("run", "0"), ("pages_to_scan", value), ("sleep_millisecs", "5"))
+    task = asyncio.create_task(record(board, store, Plan(settings=settings), pace=QUICK))
+    await board.asked.wait()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0.02)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert board.settings == before and store.runs() == []
+
+
+async def test_what_is_left_behind_is_told_to_who_does_not_wait(store: Store) -> None:
+    def hold(board: WorkingSession) -> None:
+        board.busy["max_page_sharing"] = 10**6
+
+    plan = Plan(settings=(("max_page_sharing", "64"),), workload="twins", limit=Limit(seconds=5))
+    pace = Pace(sampling=QUICK.sampling, leave_s=0.3, again_s=0.02)
+    outcome = await stopped_at_its_end(SlowSession(), store, plan, 3, hold, pace)
+    assert outcome.left_behind == ("The knob max_page_sharing is not what it was: 256.",)
+
+
+TWICE = """
+    import asyncio, os, signal, sys
+    from pathlib import Path
+    from test_record import QUICK, SlowSession, ticking
+    from ksmhost.cli.options import run_async
+    from ksmhost.store import Store
+    from ksmhost.store.record import Plan, record
+
+    async def work():
+        board = SlowSession()
+        before = dict(board.settings)
+        link = asyncio.create_task(asyncio.Event().wait())  # asyncio's second Ctrl-C ends all tasks
+        plan = Plan(settings=(("run", "0"),), workload="twins")
+        started = lambda now: now.samples == 20 and os.kill(os.getpid(), number)
+
+        async def again():
+            await board.asked.wait()
+            os.kill(os.getpid(), number)
+
+        with Store.open(Path(sys.argv[1])) as store:
+            async with ticking(board):
+                other = asyncio.create_task(again())
+                outcome = await record(board, store, plan, started, QUICK)
+        assert board.settings == before and not board.running and not outcome.left_behind
+        assert other.done() and not link.done()
+        print(outcome.ending)
+        return outcome.exit_code
+
+    number = signal.Signals(int(sys.argv[2]))
+    sys.exit(int(run_async(work())))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)],
+)
+def test_two_signals_end_a_run_like_one(tmp_path: Path, number: int, code: ExitCode) -> None:
+    path = tmp_path / "runs.db"
+    recorder = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(TWICE), str(path), str(int(number))],
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert (recorder.returncode, recorder.stdout) == (code, "stopped\n"), recorder.stderr
+    assert not recorder.stderr
+    with Store.open(path) as store:
+        assert store.run("last").info.ending is Ending.STOPPED
+
+
 async def test_a_store_that_is_full(board: WorkingSession, store: Store) -> None:
     before = dict(board.settings)
 
@@ -369,6 +566,63 @@ async def test_a_knob_that_stays_held_is_told(board: WorkingSession, store: Stor
     outcome, _ = await taken(board, store, plan, hold, pace=pace)
     assert outcome.left_behind == ("The knob max_page_sharing is not what it was: 256.",)
     assert board.settings["run"] == "1"
+
+
+async def test_what_the_kernel_sets_along_with_a_knob_is_set_back(store: Store) -> None:
+    board = AdvisedSession()
+    board.settings["pages_to_scan"] = "1000"
+    before = dict(board.settings)
+    plan = Plan(settings=(("advisor_mode", "scan-time"),), limit=Limit(seconds=30))
+    outcome, run = await taken(board, store, plan)
+    assert run.settings["pages_to_scan"] != "1000"
+    assert board.settings == before and outcome.left_behind == ()
+
+
+async def test_what_the_advisor_sets_is_its_own(store: Store) -> None:
+    board = AdvisedSession()
+    await board.set_knob("advisor_mode", "scan-time")
+    plan = Plan(
+        settings=(("advisor_mode", "none"), ("pages_to_scan", "64")), limit=Limit(seconds=30)
+    )
+    outcome, _ = await taken(board, store, plan)
+    assert board.advised and int(board.settings["pages_to_scan"]) >= 500
+    assert outcome.left_behind == ()
+
+
+async def test_what_others_set_in_mid_run_is_left_alone(store: Store) -> None:
+    def meddle(board: WorkingSession) -> None:
+        board.settings["sleep_millisecs"] = "77"
+
+    board = AdvisedSession()
+    before = dict(board.settings)
+    plan = Plan(settings=(("advisor_mode", "scan-time"),), limit=Limit(seconds=60))
+    outcome, _ = await taken(board, store, plan, meddle)
+    assert board.settings == before | {"sleep_millisecs": "77"} and outcome.left_behind == ()
+
+
+async def test_what_the_kernel_set_and_does_not_take_back_is_told(store: Store) -> None:
+    board = AdvisedSession()
+    board.settings["pages_to_scan"] = "1000"
+
+    def hold(_: WorkingSession) -> None:
+        board.busy["pages_to_scan"] = 10**6
+
+    plan = Plan(settings=(("advisor_mode", "scan-time"),), limit=Limit(seconds=30))
+    pace = Pace(sampling=QUICK.sampling, leave_s=0.2, again_s=0.02)
+    outcome, _ = await taken(board, store, plan, hold, pace=pace)
+    assert outcome.left_behind == ("The knob pages_to_scan is not what it was: 1000.",)
+    assert not board.advised
+
+
+async def test_a_run_counts_from_the_start_of_its_workload_by_the_boards_clock(
+    board: WorkingSession, store: Store
+) -> None:
+    plan = Plan(workload="twins", limit=Limit(seconds=20))
+    _, run = await taken(board, store, plan)
+    (start,) = (event for event in run.events if event.kind is EventKind.WORKLOAD_STARTED)
+    first_s = run.columns([]).time_s[0]
+    assert start.time_s is not None and first_s <= start.time_s <= run.measured_from_s
+    assert first_s < run.measured_from_s < first_s + 5
 
 
 async def test_a_store_that_cannot_be_written_costs_the_board_nothing(

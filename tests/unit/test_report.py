@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
@@ -408,6 +409,27 @@ def test_time_counts_from_the_start_of_the_workload(bench: Bench) -> None:
     run = bench.one(events=((10.0, EventKind.WORKLOAD_STARTED, "lua-rules"),))
     assert run.traces.by_name["profit"].x[0] == pytest.approx(-10.0)
     assert run.traces.events[0][0] == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("step_s", [-300.0, -5.0, 3600.0])
+def test_a_hosts_clock_that_is_set_moves_nothing(bench: Bench, step_s: float) -> None:
+    recording = bench.store.begin(CONTEXT)
+    began_s = time.time()
+    for number in range(200):
+        time_s = number / 5
+        wall_s = began_s + time_s + (step_s if time_s >= 10 else 0.0)
+        recording.add([Sample(number, 1000 + time_s, wall_s, merging(time_s))])
+        if number == 0:
+            recording.event(EventKind.WORKLOAD_STARTED, "lua-rules")
+    recording.event(EventKind.KNOB, "run: 1 -> 0")
+    recording.event(EventKind.LINE_LOST, "lost: no carrier", began_s + 30.0 + step_s)
+    recording.finish(Ending.WHOLE)
+    drawn = bench.read("last")[0].traces
+    assert drawn.by_name["profit"].x[0] == pytest.approx(-0.2)
+    places = {event.kind: x for x, event in drawn.events}
+    assert places[EventKind.WORKLOAD_STARTED] == pytest.approx(-0.2, abs=0.1)
+    assert places[EventKind.LINE_LOST] == pytest.approx(29.8, abs=1e-3)
+    assert 39.6 <= places[EventKind.KNOB] < 39.6 + 5
 
 
 def test_rates_are_over_a_second_and_never_across_a_gap(bench: Bench) -> None:

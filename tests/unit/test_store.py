@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 import tracemalloc
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from ksmhost.store import (
     Ending,
     EventKind,
     Fact,
+    Figure,
     Patience,
     RunFilter,
     Store,
@@ -41,6 +43,7 @@ from ksmhost.store import (
 )
 from ksmhost.store.chunks import HIGHEST, LOWEST, DamagedChunkError, encode
 from ksmhost.store.columns import decode
+from ksmhost.store.figures import EDITION, by_name, figures
 from ksmhost.store.schema import MIGRATIONS, VERSION
 
 HERE = Path(__file__).parent
@@ -301,6 +304,87 @@ def test_a_recorder_that_is_killed_loses_nothing_it_committed(path: Path) -> Non
     assert list(path.parent.glob("*.recording")) == []
 
 
+def test_a_store_by_another_name_is_the_same(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    other = tmp_path / "elsewhere" / "mine.db"
+    other.symlink_to(path)
+    with Store.open(path) as store, Store.open(other) as same:
+        recording = store.begin(context())
+        with Store.open(other) as again:
+            assert again.run("last").info.ending is Ending.RUNNING, "its recorder lives"
+        recording.finish(Ending.WHOLE)
+        assert same.path == store.path
+        assert same.run("last").info.ending is Ending.WHOLE
+
+
+def test_figures_of_a_run_that_was_taken_for_cut_do_not_stay(path: Path) -> None:
+    with Store.open(path, Patience(chunk_samples=50)) as store:
+        recording = store.begin(context())
+        recording.add(samples(100))
+        with sqlite3.connect(path) as raw:  # as whoever does not see the recorder's lock would
+            raw.execute("UPDATE run SET ending = ?", (Ending.CUT,))
+        raw.close()
+        few = by_name(figures(store, store.run("last")))["profit_bytes"].value
+        recording.add(samples(900, 100))
+        cut = store.run("last")
+        assert cut.info.ending is Ending.CUT and cut.info.samples == 1000
+        assert by_name(figures(store, cut))["profit_bytes"].value != few
+        recording.add(samples(1000, 1000))
+        recording.finish(Ending.WHOLE)
+        whole = store.run("last")
+        assert whole.info.ending is Ending.WHOLE and whole.info.samples == 2000
+        found = figures(store, whole)
+        assert by_name(found)["profit_bytes"].value == np.median(
+            [one.values["ksm.general_profit"] for one in samples(200, 1800)]
+        )
+        assert store.kept_figures(whole.info.uuid, EDITION) == found
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """Without the rights of root, if these tests have them."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_somebody_elses_recorder_in_a_shared_store() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        path = Path(folder) / "runs.db"
+        Store.open(path).close()
+        path.chmod(0o666)
+        with Store.open(path) as store:
+            recording = store.begin(context())
+            (lock,) = Path(folder).glob("*.recording")
+            assert lock.stat().st_mode & 0o777 == 0o666, "as the store itself"
+            for mode in (0o666, 0o444, 0):
+                lock.chmod(mode)
+                with nobody(), Store.open(path) as other:
+                    assert other.run("last").info.ending is Ending.RUNNING, oct(mode)
+            recording.finish(Ending.WHOLE)
+            assert not list(Path(folder).glob("*.recording"))
+
+
+def test_a_dead_recorders_lock_that_cannot_be_taken_away() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "runs.db"
+        Store.open(path).close()
+        path.chmod(0o666)
+        with Store.open(path) as store:
+            recording = store.begin(context())
+            os.close(recording._lock._fd)  # as its death would
+            Path(folder).chmod(0o555)
+            with nobody(), Store.open(path) as other:
+                assert other.run(recording.uuid).info.ending is Ending.CUT
+            Path(folder).chmod(0o755)
+
+
 def _record(path: Path, which: str, count: int) -> None:
     with Store.open(path, Patience(chunk_samples=10)) as store:
         recording = store.begin(context(board=which))
@@ -416,6 +500,42 @@ def test_a_store_of_the_first_version_is_migrated(path: Path) -> None:
         store.begin(context()).finish(Ending.WHOLE)
     with sqlite3.connect(path) as raw:
         assert raw.execute("PRAGMA user_version").fetchone() == (VERSION,)
+
+
+def test_the_start_of_a_workload_in_a_store_of_the_first_version(path: Path) -> None:
+    with sqlite3.connect(path) as raw:
+        raw.executescript((HERE / "store_v1.sql").read_text())
+        raw.execute("INSERT INTO event VALUES (2, 1, 1790000010.01, 'workload started', 'it')")
+    with Store.open(path) as store:
+        run = store.run("last")
+        assert [event.time_s for event in run.events] == [None, None]
+        assert run.measured_from_s == 10.02, "the first sample from there on"
+
+
+def test_figures_kept_by_the_second_version_are_worked_out_again(path: Path) -> None:
+    with Store.open(path) as store:
+        recording = store.begin(context())
+        recording.add(samples(100))
+        recording.finish(Ending.WHOLE)
+        uuid = recording.uuid
+    with sqlite3.connect(path) as raw:  # back to what that version made of it
+        raw.execute("ALTER TABLE event DROP COLUMN time_s")
+        raw.execute("ALTER TABLE figure DROP COLUMN samples")
+        raw.execute("PRAGMA user_version = 2")
+        made = raw.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL ORDER BY name")
+        assert {_words(row[0]) for row in made} == {_words(s) for v in MIGRATIONS[:2] for s in v}
+        old = ("profit_bytes", EDITION, 0, 1.0, "bytes", "")
+        raw.execute("INSERT INTO figure VALUES (1, ?, ?, ?, ?, ?, ?)", old)
+    raw.close()
+    with Store.open(path) as store:
+        assert store.kept_figures(uuid, EDITION) == ()
+        found = figures(store, store.run(uuid))
+        assert Figure("profit_bytes", 1.0, "bytes") not in found
+        assert store.kept_figures(uuid, EDITION) == found
+
+
+def _words(sql: str) -> str:
+    return " ".join(sql.split())
 
 
 def test_a_newer_store_is_refused_and_left_alone(path: Path) -> None:

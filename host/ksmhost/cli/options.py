@@ -154,7 +154,10 @@ def with_session(
 
 
 def run_async(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run `work` to its end. SIGTERM and SIGHUP cancel it, as Ctrl-C does."""
+    """Run `work` to its end. SIGINT (Ctrl-C), SIGTERM and SIGHUP cancel it, and so do further ones.
+
+    What has to be left in order is waited for: asyncio's own second Ctrl-C would end the link, too.
+    """
     ended_by: list[signal.Signals] = []
 
     async def guarded() -> Result:
@@ -165,8 +168,9 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
             ended_by.append(number)
             task.cancel()
 
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, end, number)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and scripts' `&`
+                asyncio.get_running_loop().add_signal_handler(number, end, number)
         return await work
 
     try:
@@ -174,7 +178,9 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     except asyncio.CancelledError:
         if not ended_by:
             raise
-    if ended_by:
+        if set(ended_by) == {signal.SIGINT}:
+            raise KeyboardInterrupt from None
+    if set(ended_by) - {signal.SIGINT}:
         raise SystemExit(ExitCode.TERMINATED)
     return result
 

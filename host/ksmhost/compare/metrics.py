@@ -14,7 +14,7 @@ import numpy as np
 from ksmhost.sample.schema import Unit
 from ksmhost.store.columns import Columns
 from ksmhost.store.figures import DEFINITIONS, Definition, by_name, figures
-from ksmhost.store.model import EventKind, Figure
+from ksmhost.store.model import Figure
 from ksmhost.store.run import Run
 from ksmhost.store.store import Store
 
@@ -59,15 +59,8 @@ def _span(run: Run) -> Columns:
     if missing:
         raise _NoneError(f"the board does not count {missing[0]}")
     columns = run.columns(_NEEDED)
-    starts = [event.wall_s for event in run.events if event.kind is EventKind.WORKLOAD_STARTED]
-    first = int(np.searchsorted(columns.wall_s, max(starts))) if starts else 0
-    first = min(first, len(columns) - 1)
-    return Columns(
-        columns.seq[first:],
-        columns.time_s[first:],
-        columns.wall_s[first:],
-        {name: values[first:] for name, values in columns.values.items()},
-    )
+    first = int(np.searchsorted(columns.time_s, run.measured_from_s))
+    return columns.at(slice(min(first, len(columns) - 1), None))
 
 
 def _per_page(span: Columns) -> float:

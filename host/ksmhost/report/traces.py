@@ -17,7 +17,7 @@ import numpy as np
 from ksmhost.report.plots import Floats, Gap, Points, means, thin
 from ksmhost.sample.derived import RATE_WINDOW_S
 from ksmhost.store.columns import Columns, Ints
-from ksmhost.store.model import Event, EventKind
+from ksmhost.store.model import Event
 from ksmhost.store.run import Run
 
 MIB: Final = 1 << 20
@@ -61,7 +61,7 @@ def traces(run: Run) -> Traces:
                 found[name] = make(part)
     main = parts[0] if parts else None
     events = tuple(
-        (main.x_of(event.wall_s) if main else event.wall_s - run.info.started_s, event)
+        (main.x_of(event) if main else event.wall_s - run.info.started_s, event)
         for event in run.events
     )
     return Traces(
@@ -86,8 +86,7 @@ def _columns(run: Run) -> list[Columns]:
 
 def _origin_s(run: Run, columns: Columns) -> float:
     """The board's time at the start of the measured part."""
-    starts = [e.wall_s for e in run.events if e.kind is EventKind.WORKLOAD_STARTED]
-    place = int(np.searchsorted(columns.wall_s, max(starts))) if starts else 0
+    place = int(np.searchsorted(columns.time_s, run.measured_from_s))
     return float(columns.time_s[min(place, len(columns) - 1)])
 
 
@@ -97,6 +96,7 @@ class _Part:
     def __init__(self, columns: Columns, page_bytes: int, origin_s: float) -> None:
         self.page_bytes = page_bytes
         self._columns = columns
+        self._origin_s = origin_s
         self.x: Floats = columns.time_s - origin_s
         self.first = min(int(np.searchsorted(self.x, 0.0)), len(columns) - 1)
         self._breaks = self._find_breaks()
@@ -125,11 +125,13 @@ class _Part:
         steps = np.diff(self._columns.seq)
         return int((steps[steps > 1] - 1).sum())
 
-    def x_of(self, wall_s: float) -> float:
-        """A Unix time as x, by the nearest sample's."""
+    def x_of(self, event: Event) -> float:
+        """Where it happened: by the board's clock, or by the sample of the nearest Unix time."""
+        if event.time_s is not None:
+            return event.time_s - self._origin_s
         walls = self._columns.wall_s
-        place = min(int(np.searchsorted(walls, wall_s)), len(walls) - 1)
-        return float(self.x[place] + (wall_s - walls[place]))
+        place = int(np.abs(walls - event.wall_s).argmin())
+        return float(self.x[place] + (event.wall_s - walls[place]))
 
     def trace(self, y: Floats, x: Floats | None = None) -> Trace:
         """Values of all samples as a trace, broken where the samples are."""

@@ -21,6 +21,8 @@ class Patience:
 
     busy_s: float = 20.0
     """How long to wait for another process's transaction."""
+    late_s: float = 2.0
+    """A sample that comes in was taken not longer ago than this, whatever the host's clock says."""
     chunk_s: float = 1.0
     """Samples are kept in memory for this long at most: what a crash may cost."""
     chunk_samples: int = 512
@@ -49,11 +51,12 @@ class Database:
     """A connection to a store of the current version, brought up to it if need be."""
 
     def __init__(self, path: Path, patience: Patience) -> None:
-        self.path = path
+        self.path = Path(os.path.realpath(path))
+        """By its real name: locks lie beside it, for whoever comes by another name, too."""
         with self.plainly():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
-                path, timeout=patience.busy_s, isolation_level=None, check_same_thread=False
+                self.path, timeout=patience.busy_s, isolation_level=None, check_same_thread=False
             )
         try:
             with self.plainly():

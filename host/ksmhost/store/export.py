@@ -170,13 +170,14 @@ _BASE_UNITS: Final = {
     Unit.BYTES: ("bytes", 1.0),
     Unit.KIB: ("bytes", 1024.0),
     Unit.MILLISECONDS: ("seconds", 1e-3),
+    Unit.NANOSECONDS: ("seconds", 1e-9),
     Unit.SECONDS: ("seconds", 1.0),
     Unit.MILLI: ("", 1e-3),
     Unit.PERCENT: ("percent", 1.0),
     Unit.MILLI_CELSIUS: ("celsius", 1e-3),
     Unit.KILOHERTZ: ("hertz", 1e3),
 }
-_UNIT_WORDS: Final = ("_kib", "_ms", "_milli", "_bytes", "_pages", "_mc", "_khz")
+_UNIT_WORDS: Final = ("_kib", "_ms", "_ns", "_milli", "_bytes", "_pages", "_mc", "_khz")
 
 
 def metric_names(names: Sequence[str]) -> dict[str, str]:

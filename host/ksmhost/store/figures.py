@@ -17,12 +17,12 @@ import numpy as np
 from ksmhost.sample.schema import Unit
 from ksmhost.store.columns import Columns, Floats, Ints, joined
 from ksmhost.store.database import StoreError
-from ksmhost.store.model import Ending, EventKind, Figure
+from ksmhost.store.model import Ending, Figure
 from ksmhost.store.run import Run
 from ksmhost.store.settling import COUNTERS, Rule, Settled, Settling
 from ksmhost.store.store import Store
 
-EDITION: Final = 3
+EDITION: Final = 4
 """Grows when a formula changes: figures kept in a store by another edition are worked out anew."""
 
 MIB: Final = 1 << 20
@@ -95,7 +95,7 @@ def figures(store: Store, run: Run) -> tuple[Figure, ...]:
     found = work_out(run)
     if run.info.ending is not Ending.RUNNING:
         with contextlib.suppress(StoreError):  # no room: they are worked out again next time
-            store.keep_figures(run.info.uuid, EDITION, found)
+            store.keep_figures(run.info, EDITION, found)
     return found
 
 
@@ -188,18 +188,13 @@ def _that_count(run: Run, tail: float) -> tuple[Columns, int]:
     memory as a whole, and one just recorded is not the moment to take much of it.
     """
     names = [name for name in _WANTED if all(name in held for held in run.layouts.values())]
-    starts = [e.wall_s for e in run.events if e.kind is EventKind.WORKLOAD_STARTED]
-    start_s = max(starts, default=0.0)
-    count = 0
-    if starts:
-        count = sum(int((piece.wall_s >= start_s).sum()) for piece in run.pieces([]))
-    if not count:  # no workload was started, or none seen before the end
-        start_s, count = 0.0, run.info.samples
+    start_s = run.measured_from_s
+    count = sum(int((piece.time_s >= start_s).sum()) for piece in run.pieces([]))
     tail_count = max(1, round(count * tail))
     kept: list[Columns] = []
     seen, scan = 0, -1
     for piece in run.pieces(names):
-        counted = piece.wall_s >= start_s
+        counted = piece.time_s >= start_s
         numbers = seen + np.cumsum(counted) - 1
         scans = piece.values.get("ksm.full_scans", np.zeros(len(piece), np.int64))
         ends = np.diff(scans, prepend=scan if seen else -1) != 0

@@ -65,6 +65,8 @@ class Event:
     wall_s: float
     kind: EventKind
     text: str
+    time_s: float | None = None
+    """The board's clock then, as far as it is known; the host's may be set in mid-run."""
 
 
 @dataclass(frozen=True, slots=True)

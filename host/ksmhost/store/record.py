@@ -12,10 +12,10 @@ import asyncio
 import contextlib
 import errno
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from ksmhost import __version__
 from ksmhost.errors import ExitCode, KsmhostError
@@ -38,6 +38,8 @@ from ksmhost.store.model import Context, Ending, EventKind, Fact, WorkloadRun
 from ksmhost.store.recording import Recording
 from ksmhost.store.settling import COUNTERS, Rule, Settling
 from ksmhost.store.store import Store
+
+T = TypeVar("T")
 
 _ALARM: Final = re.compile(
     r"WARNING:|BUG:|Oops|Internal error|Unable to handle kernel|Kernel panic|UBSAN:|INFO: task "
@@ -114,6 +116,8 @@ class Outcome:
 
     uuid: str
     ending: Ending
+    """As in the store; but `STOPPED` also if a run had ended and was stopped while it was being
+    cleared away, which whoever takes several has to hear of."""
     why: str
     left_behind: tuple[str, ...]
     """What could not be set back on the board, in words."""
@@ -146,7 +150,8 @@ async def record(
 ) -> Outcome:
     """Record one run by the plan, until its limit is reached or something ends it.
 
-    Cancelling it (Ctrl-C) ends the run in good order: it returns with `Ending.STOPPED`. Raises
+    Cancelling it (Ctrl-C) ends the run in good order: it returns with `Ending.STOPPED`. Doing so
+    again hurries nothing: the board is set back first, for which `Pace` sets the time. Raises
     `KsmhostError` only before the run has begun: for a knob or workload that the board does not
     have, a value the kernel refuses, a board that does not answer, a store that cannot be written.
     """
@@ -156,9 +161,13 @@ async def record(
     try:
         for name, value in plan.settings:
             await changed.set(name, value)
-        recording = store.begin(await _context(session, plan, workload))
+        context = await _context(session, plan, workload)
+        changed.during = context.settings
+        recording = store.begin(context)
     except BaseException:
-        await changed.set_back()
+        _, cancelled = await _to_its_end(changed.set_back())
+        if cancelled:
+            raise asyncio.CancelledError from None
         raise
     return await _Recorder(session, recording, plan, show, pace).run(changed)
 
@@ -197,6 +206,8 @@ class _Changed:
     """The knobs that a run has set, and the way back."""
 
     def __init__(self, session: BoardSession, before: Mapping[str, str], pace: Pace) -> None:
+        self.during = before
+        """The knobs as they were once all were set."""
         self._session = session
         self._before = before
         self._pace = pace
@@ -212,13 +223,38 @@ class _Changed:
             raise
 
     async def set_back(self) -> list[str]:
-        """Set all of them back, the last one first; what could not be, in words."""
+        """Set all of them back, the last one first; what could not be, in words.
+
+        Then those that the kernel has changed with them: without its advisor it scans 100 pages.
+        """
         left = list(dict.fromkeys(reversed(self._names)))
-        if self._session.state is LinkState.CONNECTED:
-            with contextlib.suppress(KsmhostError, TimeoutError):
-                async with asyncio.timeout(self._pace.leave_s):
-                    await self._set_all_back(left)
+        if left and self._session.state is LinkState.CONNECTED:
+            at_end = self.during
+            async with _within(self._pace.leave_s):
+                at_end = await self._session.knobs()
+                await self._set_all_back(left)
+            altered: list[str] = []
+            async with _within(self._pace.leave_s):
+                now = await self._session.knobs()
+                altered = [name for name in self._altered(at_end, now) if name not in left]
+                await self._set_all_back(altered)
+            left += altered
         return [f"The knob {name} is not what it was: {self._before[name]}." for name in left]
+
+    def _altered(self, at_end: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+        """Knobs that are not what they were, unless others have changed them in mid-run."""
+        advised = plain_value(now.get("advisor_mode", "none")) != "none"
+        return [
+            name
+            for name, value in self._before.items()
+            if now.get(name, value) != value
+            and (
+                name in self._names
+                or self.during.get(name) != value
+                or at_end.get(name) != now[name]
+            )
+            and not (advised and name == "pages_to_scan")  # it is the advisor's then
+        ]
 
     async def _set_all_back(self, left: list[str]) -> None:
         """Some knobs cannot change while pages are merged; a workload that ends takes a moment."""
@@ -315,17 +351,16 @@ class _Recorder:
     async def run(self, changed: _Changed) -> Outcome:
         """Take it to its end, then leave the board as it was."""
         try:
-            end = await self._take()
+            end, late = await self._take()
         except asyncio.CancelledError:
-            end = _EndError(Ending.STOPPED, "stopped by the user")
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-        await self._last_facts()
+            _heard()
+            end, late = _EndError(Ending.STOPPED, "stopped by the user"), False
         end = self._finish(end)
-        left = await self._leave(changed, end)
-        uuid = self._recording.uuid
-        return Outcome(uuid, end.ending, end.why, tuple(left), end.error)
+        left, later = await _to_its_end(self._leave(changed, end))
+        ending, why = end.ending, end.why
+        if (late or later) and ending is not Ending.STOPPED:
+            ending, why = Ending.STOPPED, f"stopped by the user; the run had ended: {ending}"
+        return Outcome(self._recording.uuid, ending, why, tuple(left), end.error)
 
     def _finish(self, end: _EndError) -> _EndError:
         """End the recording; a store that cannot take it is what the run ended with, then."""
@@ -338,24 +373,27 @@ class _Recorder:
             return end if end.error else _EndError(_ending_of(error), error.what, error)
         return _EndError(ending, why, end.error)
 
-    async def _take(self) -> _EndError:
+    async def _take(self) -> tuple[_EndError, bool]:
+        """The run's end, and whether it was cancelled only after it."""
         tasks = [
             asyncio.create_task(work)
             for work in (self._sample(), self._events(), self._console(), self._knobs())
         ]
+        late = False
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
-        except _EndError as end:
-            return end
-        except KsmhostError as error:
-            return _EndError(_ending_of(error), error.what, error)
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        return _EndError(Ending.FAILED, "the session was closed")
+            _, late = await _to_its_end(asyncio.gather(*tasks, return_exceptions=True))
+        try:
+            for task in done:
+                task.result()
+        except _EndError as end:
+            return end, late
+        except KsmhostError as error:
+            return _EndError(_ending_of(error), error.what, error), late
+        return _EndError(Ending.FAILED, "the session was closed"), late
 
     async def _sample(self) -> None:
         watch: asyncio.Task[None] | None = None
@@ -485,13 +523,13 @@ class _Recorder:
     async def _last_facts(self) -> None:
         if self._session.state is not LinkState.CONNECTED:
             return
-        with contextlib.suppress(KsmhostError, TimeoutError):
-            async with asyncio.timeout(self._pace.leave_s):
-                for fact in await _climate(self._session, "end"):
-                    self._recording.fact(fact.name, fact.value, fact.unit)
+        async with _within(self._pace.leave_s):
+            for fact in await _climate(self._session, "end"):
+                self._recording.fact(fact.name, fact.value, fact.unit)
 
     async def _leave(self, changed: _Changed, end: _EndError) -> list[str]:
-        """Stop the workload and set knobs back; what could not be done, in words."""
+        """Note the last facts, stop the workload, set knobs back; what could not be, in words."""
+        await self._last_facts()
         if end.ending in (Ending.BOARD_RESET, Ending.BOARD_DIED):
             return []  # settings and workloads last until the board resets
         left: list[str] = []
@@ -499,11 +537,38 @@ class _Recorder:
         if self._started_workload and name is not None:
             left.append(f"The workload {name} may still run.")
             if self._session.state is LinkState.CONNECTED:
-                with contextlib.suppress(KsmhostError, TimeoutError):
-                    async with asyncio.timeout(self._pace.leave_s):
-                        await self._session.workload_stop(name)
-                        left.clear()
+                async with _within(self._pace.leave_s):
+                    await self._session.workload_stop(name)
+                    left.clear()
         return left + await changed.set_back()
+
+
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    """As much of something as the board lets be done in that time."""
+    with contextlib.suppress(KsmhostError, TimeoutError):
+        async with asyncio.timeout(seconds):
+            yield
+
+
+async def _to_its_end(work: Awaitable[T]) -> tuple[T, bool]:
+    """Wait for what must not be left half done; also whether the wait was cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            _heard()
+            cancelled = True
+    return task.result(), cancelled
+
+
+def _heard() -> None:
+    """Take note that this task was cancelled, so that it can go on."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
 
 
 def _scans(sample: Sample) -> int:

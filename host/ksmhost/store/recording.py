@@ -37,6 +37,7 @@ class RecorderLock:
         self._path = _lock_path(store, uuid)
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
+        os.fchmod(self._fd, store.stat().st_mode & 0o666)  # whoever may use the one may use both
 
     def release(self) -> None:
         """Let go of it, and take the file away."""
@@ -59,7 +60,8 @@ def mark_orphans(database: Database) -> list[str]:
             [(Ending.CUT, "its recorder ended without a word", uuid) for uuid in gone],
         )
     for uuid in gone:
-        _lock_path(database.path, uuid).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is its owner's, and does no harm
+            _lock_path(database.path, uuid).unlink()
     return gone
 
 
@@ -89,6 +91,8 @@ class Recording:
         self._number = 0
         self._rows: list[list[int]] = []
         self._last_wall_s = 0.0
+        self._ahead_s: float | None = None
+        """How far the board's clock is ahead of `clock`; None before the first sample."""
         self._since_s = clock()
 
     def add(self, samples: Iterable[Sample]) -> None:
@@ -99,6 +103,8 @@ class Recording:
                 self._begin_layout(names)
             self._rows.append(_row(sample))
             self._last_wall_s = sample.wall_s
+            late_s = min(max(time.time() - sample.wall_s, 0.0), self._patience.late_s)
+            self._ahead_s = sample.time_s + late_s - self._clock()
             if len(self._rows) >= min(self._patience.chunk_samples, MOST_ROWS):
                 self.flush()
         if self._clock() - self._since_s >= self._patience.chunk_s:
@@ -106,13 +112,20 @@ class Recording:
 
     def event(self, kind: EventKind, text: str, wall_s: float | None = None) -> Event:
         """Note that something happened, now or at a Unix time; it is committed at once."""
-        event = Event(time.time() if wall_s is None else wall_s, kind, text)
+        if wall_s is None:
+            event = Event(time.time(), kind, text, self._board_s())
+        else:
+            event = Event(wall_s, kind, text)
         with self._database.transaction() as write:
             write.execute(
-                "INSERT INTO event (run, wall_s, kind, text) VALUES (?, ?, ?, ?)",
-                (self._run, event.wall_s, event.kind, event.text),
+                "INSERT INTO event (run, wall_s, kind, text, time_s) VALUES (?, ?, ?, ?, ?)",
+                (self._run, event.wall_s, event.kind, event.text, event.time_s),
             )
         return event
+
+    def _board_s(self) -> float | None:
+        """The board's clock now, by that of the last sample and what went by since."""
+        return None if self._ahead_s is None else self._clock() + self._ahead_s
 
     def fact(self, name: str, value: str, unit: str = "") -> None:
         """Note something that is known only now, such as the temperature at the end."""
@@ -189,11 +202,13 @@ def _lock_path(store: Path, uuid: str) -> Path:
 
 
 def _is_held(store: Path, uuid: str) -> bool:
-    """True while the recorder of a run lives."""
+    """True while the recorder of a run lives, or where only its owner can tell."""
     try:
-        fd = os.open(_lock_path(store, uuid), os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(_lock_path(store, uuid), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    except PermissionError:
+        return True
     try:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

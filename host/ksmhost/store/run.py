@@ -56,7 +56,26 @@ class Run:
     def events(self) -> tuple[Event, ...]:
         """What happened, in order."""
         rows = self._all("SELECT * FROM event WHERE run = ? ORDER BY wall_s, id")
-        return tuple(Event(row["wall_s"], EventKind(row["kind"]), row["text"]) for row in rows)
+        return tuple(
+            Event(row["wall_s"], EventKind(row["kind"]), row["text"], row["time_s"]) for row in rows
+        )
+
+    @cached_property
+    def measured_from_s(self) -> float:
+        """The board's time at the first sample that counts: after its workload's start, or of all.
+
+        Where that start has no time by the board's clock (in stores of older versions), it is that
+        of the first sample from there on by the host's. If no sample came after it, all count.
+        """
+        starts = [event for event in self.events if event.kind is EventKind.WORKLOAD_STARTED]
+        if starts:
+            start = starts[-1]
+            for piece in self.pieces([]):
+                times, known_s = piece.time_s, start.time_s
+                after = piece.wall_s >= start.wall_s if known_s is None else times >= known_s
+                if after.any():
+                    return float(times[after.argmax()])
+        return self.info.board_started_s or 0.0
 
     @cached_property
     def layouts(self) -> dict[int, tuple[str, ...]]:

@@ -113,6 +113,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (run, name)
         ) WITHOUT ROWID""",
     ),
+    (
+        # The board's clock at an event, which no step of the host's clock can move. NULL: nobody
+        # knows, as in all events of older versions.
+        "ALTER TABLE event ADD COLUMN time_s REAL",
+        # How many samples figures were drawn from: they are those of the run only as long as it
+        # has as many.
+        "ALTER TABLE figure ADD COLUMN samples INTEGER NOT NULL DEFAULT -1",
+    ),
 )
 """What makes each version out of the one before."""
 

@@ -146,26 +146,38 @@ class Store:
         return info
 
     def kept_figures(self, run: str, edition: int) -> tuple[Figure, ...]:
-        """The figures that were kept for a run, if they are of that edition."""
+        """The figures that were kept for a run, if they are of that edition and of all its samples.
+
+        A run that was taken for cut may still have got some.
+        """
         rows = self._database.all(
             "SELECT figure.* FROM figure JOIN run ON run.id = figure.run "
-            "WHERE run.uuid = ? AND edition = ? ORDER BY place",
+            "WHERE run.uuid = ? AND edition = ? AND figure.samples = run.samples ORDER BY place",
             run,
             edition,
         )
         return tuple(Figure(row["name"], row["value"], row["unit"], row["reason"]) for row in rows)
 
-    def keep_figures(self, run: str, edition: int, figures: Sequence[Figure]) -> None:
-        """Keep the figures of a run instead of those that were kept before."""
-        number = self._find(run)["id"]
+    def keep_figures(self, info: RunInfo, edition: int, figures: Sequence[Figure]) -> None:
+        """Keep the figures of a run as it was then, instead of those that were kept before."""
+        number = self._find(info.uuid)["id"]
         with self._database.transaction() as write:
             write.execute("DELETE FROM figure WHERE run = ?", (number,))
             write.executemany(
-                "INSERT INTO figure (run, name, edition, place, value, unit, reason) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO figure (run, samples, edition, place, name, value, unit, reason) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (number, figure.name, edition, place, figure.value, figure.unit, figure.reason)
-                    for place, figure in enumerate(figures)
+                    (
+                        number,
+                        info.samples,
+                        edition,
+                        place,
+                        each.name,
+                        each.value,
+                        each.unit,
+                        each.reason,
+                    )
+                    for place, each in enumerate(figures)
                 ],
             )
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from ksmhost.store.columns import Floats, Ints
 from ksmhost.store.figures import Levels, by_name, work_out
-from ksmhost.store.model import EventKind
 from ksmhost.store.record import Progress
 from ksmhost.store.run import Run
 from ksmhost.store.settling import COUNTERS, Rule
@@ -48,9 +47,8 @@ def score(run: Run, rule: Rule = SETTLED) -> Point:
 
 def _with_cost(run: Run, levels: dict[str, float], settle_s: float | None) -> Point:
     columns = run.columns((_SCANS, _CPU))
-    starts = [event.wall_s for event in run.events if event.kind is EventKind.WORKLOAD_STARTED]
-    first = int(np.searchsorted(columns.wall_s, max(starts))) if starts else 0
-    first = first if first < len(columns) else 0  # none was seen before the end
+    first = int(np.searchsorted(columns.time_s, run.measured_from_s))
+    first = first if first < len(columns) else 0
     time_s = columns.time_s[first:] - columns.time_s[first]
     cpu_ms, scans = columns.values[_CPU][first:], columns.values[_SCANS][first:]
     warm = int(np.searchsorted(time_s, time_s[-1] if settle_s is None else settle_s - 1e-6))
