@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from store_samples import WALL_S, context
 
 from ksmhost.sample import Sample
-from ksmhost.store import Ending, Store, WorkloadRun
+from ksmhost.store import Ending, EventKind, Store, WorkloadRun
 
 PAGE = 4096
 RUN_S = 40
@@ -24,16 +25,22 @@ def keep_run(
     pages: int = 8000,
     seed: int = 1,
     ending: Ending = Ending.WHOLE,
+    warnings: int = 0,
+    serial: str = "",
+    settles: bool = True,
 ) -> str:
-    """Keep a run that merges `pages` in two full scans of five seconds; its id."""
+    """Keep a run that merges `pages` in five full scans of two seconds; its id."""
     what = replace(context(board, (tag,)), workloads=(WorkloadRun("twins", seed=seed),))
+    what = replace(what, identity=replace(what.identity, serial=serial))
     recording = store.begin(what)
+    for _ in range(warnings):
+        recording.event(EventKind.CONSOLE, "WARNING: CPU: 0 PID: 1 at mm/ksm.c:1")
     for number in range(RUN_S * 2 + 1):
         time_s = number / 2
         merged = int(pages * min(time_s, 10.0) / 10)
         scanned = int(2000 * time_s)
         values = {
-            "ksm.full_scans": int(time_s / 2),
+            "ksm.full_scans": int(time_s / 2) if settles else 1,
             "ksm.pages_scanned": scanned,
             "ksm.pages_shared": 1000,
             "ksm.pages_sharing": merged,
@@ -53,6 +60,6 @@ def keep_run(
     return recording.uuid
 
 
-def keep_runs(store: Store, tag: str, costs: Sequence[float], **how: int) -> list[str]:
+def keep_runs(store: Store, tag: str, costs: Sequence[float], **how: Any) -> list[str]:
     """One for each cost."""
-    return [keep_run(store, tag, cost, **how) for cost in costs]  # type: ignore[arg-type]
+    return [keep_run(store, tag, cost, **how) for cost in costs]

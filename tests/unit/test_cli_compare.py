@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,6 +122,162 @@ def test_single_runs_and_what_differs(compare: Compare, runs: Path) -> None:
     assert compare(f"run:{ids[0]}", f"run:{ids[8]}").returncode == ExitCode.INCONCLUSIVE
 
 
+def test_two_boards_of_one_kind_are_not_the_same_thing(compare: Compare, runs: Path) -> None:
+    with Store.open(runs) as store:
+        for serial in ("100", "200"):
+            keep_runs(store, f"board{serial}", EVEN, serial=serial)
+    result = compare("tag:board100", "tag:board200")
+    assert "serial: A 100, B 200" in result.stdout and "not of the same thing" in result.stdout
+    assert "serial" not in compare("tag:old", "tag:again").stdout
+    told = json.loads(compare("--history", "--tag", "board100", "--json").stdout)
+    assert "  100  " in told["kinds"][0]["kind"]
+
+
+def test_a_run_counts_once(compare: Compare, runs: Path) -> None:
+    with Store.open(runs) as store:
+        run = store.runs(RunFilter(tags=("old",)))[0]
+    twice = compare(f"run:{run.uuid},{run.short}", "tag:slow")
+    assert twice.returncode == ExitCode.USAGE and f"{run.short} is named twice" in twice.stderr
+
+
+# -- what no figure tells --------------------------------------------------------------------------
+
+
+def test_runs_in_which_the_board_died_are_not_forgotten(
+    compare: Compare, runs: Path, tmp_path: Path
+) -> None:
+    with Store.open(runs) as store:
+        keep_runs(store, "panics", EVEN)
+        keep_runs(store, "panics", EVEN[:3], ending=Ending.BOARD_DIED)
+    page = tmp_path / "compare.html"
+    result = compare("tag:old", "tag:panics", "--html", str(page))
+    assert result.returncode == ExitCode.WORSE
+    lines = result.stdout.splitlines()
+    assert lines[0] == (
+        "WORSE: the board died in 3 of 11 runs of B and in none of A. (8 and 8 runs)"
+    )
+    assert "B: 8 whole runs, 3 board died; 0 kernel warnings" in lines
+    assert "B: 8 whole runs, 3 board died; 0 kernel warnings" in page.read_text()
+    for run in compare.ids("panics").split(","):
+        assert page.read_text().count(run) >= 2  # in the table, and in what compares them again
+    found = json.loads(compare("tag:old", "tag:panics", "--json").stdout)
+    assert found["troubles"]["b"] == {
+        **{"runs": 11, "endings": {"board died": 3}, "warnings": 0, "died": 3, "failed": 3}
+    }
+    # It is no merit of B that A died.
+    back = compare("tag:panics", "tag:old")
+    assert back.returncode == ExitCode.OK and "A: 8 whole runs, 3 board died" in back.stdout
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ({"ending": Ending.LINE_LOST}, ExitCode.INCONCLUSIVE),
+        ({"ending": Ending.WORKLOAD_DIED}, ExitCode.INCONCLUSIVE),
+        ({"warnings": 1}, ExitCode.INCONCLUSIVE),
+        ({"ending": Ending.STOPPED}, ExitCode.BETTER),
+        ({"ending": Ending.CUT}, ExitCode.BETTER),
+        ({}, ExitCode.BETTER),
+    ],
+)
+def test_more_failures_or_warnings_are_no_better(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], how: dict[str, Any], code: ExitCode
+) -> None:
+    path = tmp_path / "runs.db"
+    with Store.open(path) as store:
+        keep_runs(store, "a", [cost * 1.05 for cost in EVEN])
+        keep_runs(store, "b", EVEN)
+        keep_run(store, "b", 1000, **how)
+    result = Compare(path, capfd)("tag:a", "tag:b")
+    assert result.returncode == code, result.stdout
+    said = "B had more failures or kernel warnings than A" in result.stdout
+    assert said == (code is ExitCode.INCONCLUSIVE)
+    # Each whole run of A that is slower is still that.
+    assert Compare(path, capfd)("tag:b", "tag:a").returncode == ExitCode.WORSE
+
+
+def test_as_many_warnings_on_both_sides_decide_nothing(compare: Compare, runs: Path) -> None:
+    with Store.open(runs) as store:
+        keep_runs(store, "warns", EVEN, warnings=2)
+        keep_runs(store, "warns9", [*EVEN, 1000], warnings=2)
+    result = compare("tag:warns", "tag:warns9")
+    assert result.returncode == ExitCode.OK
+    assert "B: 9 whole runs; 18 kernel warnings" in result.stdout
+
+
+def test_never_settled_is_the_longest_of_all(compare: Compare, runs: Path, tmp_path: Path) -> None:
+    with Store.open(runs) as store:
+        keep_runs(store, "never", EVEN, settles=False)
+        keep_runs(store, "seldom", EVEN[:2])
+        keep_runs(store, "seldom", EVEN[2:], settles=False)
+    page = tmp_path / "compare.html"
+    words = ("tag:old", "tag:never", "-m", "settle_s", "--html", str(page))
+    result = compare(*words)
+    assert result.returncode == ExitCode.WORSE, result.stdout
+    assert "WORSE: B is worse than A in time until settled" in result.stdout
+    assert re.search(r"time until settled +[\d.]+ +never +s +\+∞", result.stdout)
+    assert "not settled within" in result.stdout and "never" in page.read_text()
+    plain = json.loads(compare(*words[:4], "--json").stdout, parse_constant=pytest.fail)
+    metric = plain["metrics"]["settle_s"]
+    assert metric["b"] == [None] * 8 and metric["effect"]["value"] is None
+    assert compare("tag:never", "tag:old", "-m", "settle_s").returncode == ExitCode.BETTER
+    assert compare("tag:old", "tag:seldom", "-m", "settle_s").returncode != ExitCode.OK
+    # What it took once settled is not known of those that never did.
+    cost = compare("tag:old", "tag:never", "-m", "settled_cpu_percent")
+    assert cost.returncode == ExitCode.INCONCLUSIVE
+
+
+def test_what_could_not_be_judged_is_told(compare: Compare, tmp_path: Path) -> None:
+    page = tmp_path / "compare.html"
+    result = compare("tag:old", "tag:again", "--html", str(page))
+    told = "write after merging, 99 of 100 within: not judged: the board does not count"
+    assert result.returncode == ExitCode.OK and told in result.stdout
+    assert told in page.read_text()
+    only = compare("tag:old", "tag:again", "-m", "settle_s").stdout
+    assert "not judged" not in only
+
+
+def test_too_few_runs_are_told(compare: Compare, runs: Path, tmp_path: Path) -> None:
+    with Store.open(runs) as store:
+        keep_runs(store, "few", EVEN[:5])
+        keep_runs(store, "fewslow", [cost * 10 for cost in EVEN[:5]])
+        keep_runs(store, "six", [cost * 10 for cost in EVEN[:6]])
+    page = tmp_path / "compare.html"
+    result = compare("tag:few", "tag:fewslow", "--html", str(page))
+    words = "5 and 5 runs cannot decide over 6 metrics: it takes at least 7 of each."
+    assert result.returncode == ExitCode.INCONCLUSIVE and words in result.stdout
+    assert words in page.read_text()
+    assert json.loads(compare("tag:few", "tag:fewslow", "--json").stdout)["takes"] == 7
+    more = compare(f"run:{','.join(compare.ids('old').split(',')[:6])}", "tag:six").stdout
+    assert "6 and 6 runs cannot decide over 6 metrics" in more and "or fewer --metric" in more
+    assert "cannot decide" not in compare("tag:old", "tag:wild").stdout
+
+
+# -- in scripts ------------------------------------------------------------------------------------
+
+
+def recipe(name: str) -> str:
+    """The command that a document gives for a CI job."""
+    text = (Path(__file__).parents[2] / "docs" / name).read_text(encoding="utf-8")
+    found = re.search(r"(?:code=0; )?ksmhost compare A B (\\\||\|).*?(?=`|$)", text, re.MULTILINE)
+    assert found is not None
+    return found[0].replace("\\|", "|")
+
+
+@pytest.mark.parametrize(
+    ("name", "welcome"), [("COMPARE.md", {0, 20, 22}), ("EXIT-CODES.md", {0, 20})]
+)
+def test_a_documented_recipe_fails_for_all_that_is_not_welcome(
+    name: str, welcome: set[int]
+) -> None:
+    """Also for a board that died, and words that make no sense; under `bash -e` as CI runs it."""
+    for code in ExitCode:
+        script = f"ksmhost() {{ return {int(code)}; }}\n{recipe(name)}\n"
+        for shell in (("bash", "-c"), ("bash", "-ec")):
+            result = subprocess.run([*shell, script], timeout=WAIT_S, check=False)
+            assert (result.returncode == 0) == (code in welcome), (code, script)
+
+
 def test_own_minimum_effects(compare: Compare, tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text("[cpu_ns_per_page]\nshare = 0.08\n")
@@ -154,6 +311,7 @@ def test_own_minimum_effects(compare: Compare, tmp_path: Path) -> None:
         (["tag:nosuch", "tag:slow"], "No run has the tag"),
         (["run:nosuch", "tag:slow"], "There is no run"),
         (["tag:old", "tag:old"], "is on both sides"),
+        (["set:run=1", "set:run=0", "--rounds", "6", "--max-rounds", "6"], "cannot decide over 7"),
         (["tag:old", "tag:broken"], "went on for as long"),
         (["tag:old", "engine:mainline"], "stored runs only"),
         (["engine:nosuch", "engine:mainline"], "There is no engine"),

@@ -79,17 +79,18 @@ async def test_images_are_flashed_in_turns(tmp_path: Path) -> None:
     words = [f"image:{tmp_path / name}.bin" for name in "ab"]
     async with bench.running() as board:
         code, said = await bench.compare(
-            *words, "--rounds", "2", "--max-rounds", "2", "--seconds", "1", "-t", "x"
+            *(*words, "-m", "settle_s", "--rounds", "6", "--max-rounds", "6"),
+            *("--seconds", "1", "-t", "x"),
         )
     # Nothing here merges, so that no metric has a value.
     assert code == ExitCode.INCONCLUSIVE, said
     with Store.open(bench.store) as store:
         runs = [store.runs(RunFilter(tags=(f"x-{side}",))) for side in "ab"]
-    assert [len(side) for side in runs] == [2, 2]
+    assert [len(side) for side in runs] == [6, 6]
     boots = [info.boot_id for side in runs for info in side]
-    assert len(set(boots)) == 4
+    assert len(set(boots)) == 12
     a, b = map(hash_tlv, bench.images)
     ran = [image for _, image in board.boots]
     # A runs from the start; a flash of the other boots it on trial; each run has a boot of its own.
-    assert ran == [a, a, b, b, b, a, a]
+    assert ran == [a, *3 * (a, b, b, b, a, a)]
     assert said.count("sending") == 0 and "confirmed" in said

@@ -17,8 +17,10 @@ from ksmhost.compare.effects import read_effects
 from ksmhost.compare.rounds import Measurement, Rounds, exact_plan, measure
 from ksmhost.compare.sides import EXACT_TAG, LiveSide, parse_side
 from ksmhost.compare.statistics import Verdict
+from ksmhost.compare.troubles import NO_BOOT
 from ksmhost.errors import ExitCode, KsmhostError
-from ksmhost.link import BoardDied, BoardSession, NoAnswerError
+from ksmhost.link import BoardDied, BoardSession, NoAnswerError, RefusedError
+from ksmhost.link.session import BoardGoneError
 from ksmhost.store import RunFilter, Store
 from ksmhost.store.record import Limit, Plan
 from ksmhost.store.settling import Rule
@@ -27,19 +29,26 @@ WAIT_S = 60.0
 
 
 class MemoryBoards:
-    """Boards in memory that are new each time; some of them die."""
+    """Boards in memory that are new each time; some of them die, and some boots fail."""
 
-    def __init__(self, dying: set[int] | None = None) -> None:
+    def __init__(
+        self, dying: set[int] | None = None, failing: dict[int, KsmhostError] | None = None
+    ) -> None:
         self.booted_with: list[str] = []
         self.sessions: list[MemorySession] = []
         self._dying = dying or set()
+        self._failing = failing or {}
+        """By the number of the boot."""
 
     @asynccontextmanager
     async def booted(self, side: LiveSide) -> AsyncIterator[BoardSession]:
         session = MemorySession()
         session.boot_id = f"boot-{len(self.sessions)}"
         dies = len(self.sessions) in self._dying
+        error = self._failing.get(len(self.booted_with))
         self.booted_with.append(side.word)
+        if error is not None:
+            raise error
         self.sessions.append(session)
         ticking = asyncio.create_task(_tick(session, dies))
         try:
@@ -116,6 +125,65 @@ async def test_too_many_that_fail_end_it_and_the_others_stay(store: Store) -> No
     assert error.code is ExitCode.BOARD_DIED and "1 whole rounds" in error.means
     assert error.todo == "ksmhost compare tag:x-a tag:x-b compares them."
     assert len(store.runs()) == 5
+
+
+async def test_a_board_that_does_not_boot_in_between_is_booted_again(store: Store) -> None:
+    boards = MemoryBoards(failing={1: NoAnswerError("Nobody answers."), 4: BoardGoneError("Gone.")})
+    measurement = what(2, 2)
+    said: list[str] = []
+    async with asyncio.timeout(WAIT_S):
+        found = await measure(boards, store, measurement, said.append)
+    assert "B came to no run: Nobody answers.; it is taken again" in said
+    a, b = measurement.sides
+    assert boards.booted_with == [a.word, b.word, b.word, b.word, a.word, a.word]
+    assert len(store.runs()) == 4
+    assert [dict(side.endings) for side in found.troubles] == [{"board died": 1}, {NO_BOOT: 1}]
+    assert [side.runs for side in found.troubles] == [3, 3]
+    # As many failed on either side, and it is no merit of B that the board died in one of A.
+    assert not found.troubled and found.verdict is Verdict.INCONCLUSIVE
+
+
+async def test_too_many_boots_that_fail_say_how_to_go_on(store: Store) -> None:
+    boards = MemoryBoards(failing={n: NoAnswerError("Nobody answers.") for n in (3, 4, 5)})
+    with pytest.raises(KsmhostError) as caught:
+        await taken(boards, store, what(3, 3))
+    error = caught.value
+    assert error.code is ExitCode.NO_ANSWER and error.what == "Nobody answers."
+    assert "1 whole rounds are in the store" in error.means
+    assert error.todo == "ksmhost compare tag:x-a tag:x-b compares them."
+
+
+async def test_what_another_boot_does_not_help_is_told_at_once(store: Store) -> None:
+    first = MemoryBoards(failing={0: NoAnswerError("Nobody answers.", todo="Look at the port.")})
+    with pytest.raises(NoAnswerError) as caught:
+        await taken(first, store, what(2, 2))
+    assert caught.value.todo == "Look at the port." and len(first.booted_with) == 1
+    refused = MemoryBoards(failing={2: RefusedError("No such knob.")})
+    with pytest.raises(KsmhostError) as caught:
+        await taken(refused, store, what(2, 2))
+    assert caught.value.code is ExitCode.REFUSED and len(refused.booted_with) == 3
+    assert "compare tag:x-a tag:x-b compares them" in caught.value.todo
+
+
+async def test_a_board_that_dies_in_runs_of_b_alone_is_worse(store: Store) -> None:
+    boards = MemoryBoards(dying={1})
+    async with asyncio.timeout(WAIT_S):
+        found = await measure(boards, store, what(2, 3), lambda _: None)
+    assert found.died and found.verdict is Verdict.WORSE and found.rounds == (2, 2)
+    assert dict(found.troubles[1].endings) == {"board died": 1}
+
+
+def test_rounds_that_cannot_decide_are_refused() -> None:
+    for rounds, metrics in ((Rounds(), 7), (Rounds(7, 7), 7), (Rounds(6, 6), 2), (Rounds(1), 7)):
+        rounds.check(metrics)
+    with pytest.raises(KsmhostError, match="6 rounds cannot decide over 7 metrics") as caught:
+        Rounds(6, 6).check(7)
+    assert caught.value.code is ExitCode.USAGE
+    assert "--max-rounds 8" in caught.value.todo and "--metric" in caught.value.todo
+    Rounds(6, 8).check(7)
+    with pytest.raises(KsmhostError) as caught:
+        Rounds(2, 2).check(1)
+    assert "--metric" not in caught.value.todo
 
 
 async def test_ctrl_c_keeps_what_was_recorded(store: Store) -> None:

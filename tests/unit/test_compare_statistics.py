@@ -24,6 +24,8 @@ from ksmhost.compare.statistics import (
     Verdict,
     effect,
     holm,
+    least_p,
+    least_runs,
     mann_whitney,
     overall,
 )
@@ -32,6 +34,7 @@ from ksmhost.store import Figure
 
 RULE = Rule(resamples=400)
 TWO_PERCENT = MinimumEffect(0.02)
+MIB = 1 << 20
 LOOKS = len(Rounds().looks())
 
 levels = st.floats(1.0, 1e9, allow_subnormal=False)
@@ -116,10 +119,9 @@ def test_a_clear_difference_and_what_is_better() -> None:
     less, more = [100.0 + i / 10 for i in range(8)], [110.0 + i / 10 for i in range(8)]
     slower = compare(rounds(cpu_ns_per_page=less), rounds(cpu_ns_per_page=more), read_effects())
     assert slower.verdict is Verdict.WORSE
-    mib = 1 << 20
     saves = compare(
-        rounds(saved_bytes=[v * mib for v in less]),
-        rounds(saved_bytes=[v * mib for v in more]),
+        rounds(saved_bytes=[v * MIB for v in less]),
+        rounds(saved_bytes=[v * MIB for v in more]),
         read_effects(),
     )
     assert saves.verdict is Verdict.BETTER
@@ -165,6 +167,72 @@ def test_rounds_without_a_value_keep_it_open() -> None:
     metric = next(m for m in some.metrics if m.definition.name == "settle_s")
     assert metric.reason == "not counted (1 of 17 runs)"
     assert verdict_of(compare(never, never, read_effects()), "settle_s") is None
+
+
+def lacking(name: str, values: list[float], runs: int, reason: str) -> list[Round]:
+    """Rounds of which some more have no value, for that reason."""
+    whole = rounds(**{name: values})
+    return [*whole, *({**whole[0], name: Figure(name, None, "", reason)} for _ in range(runs))]
+
+
+@pytest.mark.parametrize("name", ["saved_bytes", "settled_cpu_percent", "write_p99_us"])
+def test_runs_without_a_value_are_no_merit(name: str) -> None:
+    """The side that looks worse is so in any case; the one that looks better may not be."""
+    high, low = ([v * MIB + i for i in range(12)] for v in (100.0, 60.0))
+    good, bad = (high, low) if METRICS[name].better > 0 else (low, high)
+    sparse, full = lacking(name, good, 4, "not known"), rounds(**{name: bad})
+    assert compare(full, sparse, only(name)).verdict is Verdict.INCONCLUSIVE
+    assert compare(sparse, full, only(name)).verdict is Verdict.INCONCLUSIVE
+    worse = lacking(name, bad, 4, "not known")
+    assert compare(rounds(**{name: good}), worse, only(name)).verdict is Verdict.WORSE
+    assert compare(worse, rounds(**{name: good}), only(name)).verdict is Verdict.BETTER
+
+
+def test_never_settled_is_worse_than_late() -> None:
+    late = rounds(settle_s=[100.0 + i / 100 for i in range(12)])
+    fast = [60.0 + i / 100 for i in range(8)]
+    never = "not settled within 9 full scans"
+    mixed = lacking("settle_s", fast, 4, never)
+    assert compare(late, mixed, only("settle_s")).verdict is not Verdict.BETTER
+    mostly = lacking("settle_s", fast[:1], 11, never)
+    assert compare(late, mostly, only("settle_s")).verdict is Verdict.WORSE
+    assert compare(mostly, late, only("settle_s")).verdict is Verdict.BETTER
+    alike = compare(mostly, mostly, only("settle_s"))
+    assert alike.verdict is Verdict.INCONCLUSIVE
+    metric = next(m for m in alike.metrics if m.definition.name == "settle_s")
+    assert metric.effect is not None and metric.effect.value == 1.0
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.one_of(levels, st.just(math.inf)), min_size=1, max_size=12),
+    st.lists(st.one_of(levels, st.just(math.inf)), min_size=1, max_size=12),
+)
+def test_an_effect_of_what_may_never_happen_is_a_number(a: list[float], b: list[float]) -> None:
+    for least in (TWO_PERCENT, MinimumEffect(0.02, 1e12)):
+        found = effect(a, b, least, RULE)
+        numbers = (found.value, found.low, found.high, found.limit)
+        assert not any(map(math.isnan, numbers)) and math.isfinite(found.limit)
+        assert found.low <= found.high
+        assert not math.isnan(found.in_limits(found.value))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 12), st.integers(1, 12))
+def test_no_sample_has_a_lesser_p_than_the_least(a: int, b: int) -> None:
+    clear = mann_whitney([float(i) for i in range(a)], [100.0 + i for i in range(b)])
+    assert clear == pytest.approx(least_p(a, b))
+
+
+def test_so_many_runs_decide_and_one_less_does_not() -> None:
+    for names in (list(only("settle_s")), list(read_effects())):
+        needed = least_runs(len(names), RULE.alpha)
+        for runs, decided in ((needed, True), (needed - 1, False)):
+            a = rounds(**{name: [1e9 + i for i in range(runs)] for name in names})
+            b = rounds(**{name: [9e9 + i for i in range(runs)] for name in names})
+            found = compare(a, b, only(*names))
+            assert (found.verdict is not Verdict.INCONCLUSIVE) == decided
+            assert found.takes == (None if decided else needed)
 
 
 def test_nothing_against_nothing_is_the_same() -> None:

@@ -162,7 +162,9 @@ def _compared(
         is_exact,
         parse_side,
         stored_runs,
+        whole_runs,
     )
+    from ksmhost.compare.troubles import troubles  # noqa: PLC0415
     from ksmhost.compare.verdict import compare  # noqa: PLC0415
     from ksmhost.store import Store  # noqa: PLC0415
 
@@ -171,14 +173,13 @@ def _compared(
         match sides:
             case (StoredSide() as first, StoredSide() as second):
                 runs = stored_runs((first, second), store)
-                if asked.exact and not all(is_exact(run) for side in runs for run in side):
+                if asked.exact and not all(
+                    is_exact(run) for side in runs for run in whole_runs(side)
+                ):
                     raise _usage("Not all of these runs were counted in instructions.", "")
-                found = compare(
-                    [metrics(store, run) for run in runs[0]],
-                    [metrics(store, run) for run in runs[1]],
-                    asked.judging,
-                    exact=asked.exact,
-                )
+                a, b = ([metrics(store, run) for run in whole_runs(side)] for side in runs)
+                went_wrong = troubles(runs[0]), troubles(runs[1])
+                found = compare(a, b, asked.judging, exact=asked.exact, troubles=went_wrong)
             case (LiveSide() as before, LiveSide() as after):
                 found, runs = _measured((before, after), asked, store)
             case _:
@@ -200,6 +201,8 @@ def _measured(
     from ksmhost.store import RunFilter  # noqa: PLC0415
     from ksmhost.store.store import checked_tag  # noqa: PLC0415
 
+    if not asked.exact:
+        asked.rounds.check(len(asked.judging))
     boards = _boards(asked)
     for side in sides:
         boards.check(side)
@@ -236,12 +239,12 @@ def _boards(asked: _Asked) -> Emulated | AtPort:
 
 
 def _print(found: Comparison, runs: tuple[list[Run], list[Run]], as_json: bool) -> ExitCode:
-    from ksmhost.compare.sides import differences  # noqa: PLC0415
+    from ksmhost.compare.sides import differences, whole_runs  # noqa: PLC0415
     from ksmhost.compare.text import EXIT_CODES, page  # noqa: PLC0415
     from ksmhost.compare.text import as_json as json_of  # noqa: PLC0415
     from ksmhost.store.text import console  # noqa: PLC0415
 
-    differing = differences(*runs)
+    differing = differences(*map(whole_runs, runs))
     if as_json:
         typer.echo(json.dumps(json_of(found, differing)))
     else:
@@ -253,11 +256,12 @@ def _write(
     path: Path, found: Comparison, words: tuple[str, str], runs: tuple[list[Run], list[Run]]
 ) -> None:
     from ksmhost.compare.html import comparison_page  # noqa: PLC0415
-    from ksmhost.compare.sides import differences  # noqa: PLC0415
+    from ksmhost.compare.sides import differences, whole_runs  # noqa: PLC0415
     from ksmhost.store.export import output  # noqa: PLC0415
 
     with output(path) as out:
-        out.write(comparison_page(found, words, runs, differences(*runs)).render().encode())
+        differing = differences(*map(whole_runs, runs))
+        out.write(comparison_page(found, words, runs, differing).render().encode())
     _say(f"wrote {path}")
 
 

@@ -73,7 +73,7 @@ def history(
     effects: Mapping[str, Judging],
     search: Search | None = None,
 ) -> History:
-    """Look along the runs that match, apart for each board, engine, workload and settings."""
+    """Look along the runs that match, apart for each board there is, engine, workload, settings."""
     search = search or Search()
     kinds: list[tuple[str, int]] = []
     changes: list[Change] = []
@@ -142,7 +142,8 @@ def _kind(run: Run) -> str:
         filter(
             None,
             (
-                *(info.board or info.model, where, EXACT_TAG if is_exact(run) else ""),
+                *(info.board or info.model, info.serial, where),
+                EXACT_TAG if is_exact(run) else "",
                 *(info.engine, info.variant, *workloads, *settings),
             ),
         )

@@ -14,7 +14,18 @@ import numpy as np
 
 from ksmhost.compare.sides import MUST_AGREE, Difference
 from ksmhost.compare.statistics import Effect, Verdict
-from ksmhost.compare.text import COLUMNS, cells, plain_value, sentence, shown, title, unit
+from ksmhost.compare.text import (
+    COLUMNS,
+    cells,
+    plain_value,
+    reasons,
+    sentence,
+    shown,
+    title,
+    too_few,
+    troubled,
+    unit,
+)
 from ksmhost.compare.verdict import Comparison, MetricResult
 from ksmhost.report.markup import Html, element, join, unbroken
 from ksmhost.report.page import Page, Section
@@ -40,9 +51,10 @@ _HEIGHT: Final = 24.0
 def comparison_page(
     found: Comparison, words: tuple[str, str], runs: Sides, differing: Sequence[Difference]
 ) -> Page:
-    """A page of a comparison; `words` is what the user called A and B."""
+    """A page of a comparison; `words` is what the user called A and B, `runs` are all of theirs."""
     a, b = words
-    cautions = _cautions(runs, differing)
+    cautions = [each for each in (*troubled(found), too_few(found)) if each]
+    cautions += _cautions(runs, differing)
     lead = [
         element("p", "ksmhost compare · A ", element("code", a), " · B ", element("code", b)),
         element("h1", unbroken(sentence(found))),
@@ -91,12 +103,8 @@ def _effects(found: Comparison) -> Section:
         role="region",
         aria_label="Table",
     )
-    reasons = [
-        element("li", f"{title(metric)}: {metric.reason}")
-        for metric in found.metrics
-        if metric.reason and metric.verdict is not None
-    ]
-    more = [element("ul", reasons, class_="dim")] if reasons else []
+    told = [element("li", words) for words in reasons(found)]
+    more = [element("ul", told, class_="dim")] if told else []
     return Section("effects", "A and B", join([about, table, *more]))
 
 
@@ -159,12 +167,7 @@ def _values(found: Comparison) -> Section:
 
 def _figure(metric: MetricResult) -> Html:
     lines = [
-        Line(
-            name,
-            np.arange(1, len(values) + 1, dtype=np.float64),
-            np.array([plain_value(metric, value) for value in values], dtype=np.float64),
-            style,
-        )
+        _line(metric, name, values, style)
         for style, (name, values) in enumerate((("A", metric.a), ("B", metric.b)))
         if values
     ]
@@ -172,6 +175,13 @@ def _figure(metric: MetricResult) -> Html:
     plot = Plot(title(metric), "run", unit(metric), lines)
     caption = element("figcaption", plot.title)
     return element("figure", caption, element("div", keys, class_="legend"), draw(plot))
+
+
+def _line(metric: MetricResult, name: str, values: Sequence[float], style: int) -> Line:
+    """A side's values; what never came about is a gap."""
+    plain = np.array([plain_value(metric, value) for value in values], dtype=np.float64)
+    x = np.arange(1, len(values) + 1, dtype=np.float64)
+    return Line(name, x, np.where(np.isinf(plain), np.nan, plain), style)
 
 
 def _differences(differing: Sequence[Difference]) -> Section:
@@ -239,5 +249,10 @@ def _method(found: Comparison) -> Section:
         "within what counts, over at least six rounds.",
         "INCONCLUSIVE is neither: more rounds, or a quieter machine.",
     )
-    items = [element("li", words) for words in (clock if found.exact else tested)]
+    always = (
+        "A board that died in runs of B alone makes it WORSE; more failures or kernel warnings "
+        "than A had leave it INCONCLUSIVE at best.",
+    )
+    told = (*(clock if found.exact else tested), *always)
+    items = [element("li", words) for words in told]
     return Section("method", "How it was decided", element("ul", items))

@@ -11,20 +11,26 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Final
 
 from ksmhost.compare.boards import Boards
 from ksmhost.compare.effects import Judging
 from ksmhost.compare.metrics import metrics
 from ksmhost.compare.sides import EXACT_TAG, LiveSide
-from ksmhost.compare.statistics import Rule, Verdict
+from ksmhost.compare.statistics import Rule, Verdict, least_p
+from ksmhost.compare.troubles import NO_BOOT, Troubles, troubles
 from ksmhost.compare.verdict import Comparison, Round, compare
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.store.model import Ending
 from ksmhost.store.record import Outcome, Plan, record
+from ksmhost.store.run import Run
 from ksmhost.store.store import Store
 
 SIDES: Final = ("a", "b")
+
+_BORNE: Final = (ExitCode.NO_ANSWER, ExitCode.LINE_LOST, ExitCode.BOARD_DIED)
+"""What a board ends in that does not boot: another boot may go well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class Rounds:
     growth: float = 1.5
     """From one look to the next."""
     spare: int = 2
-    """So many runs that failed are taken again, in all."""
+    """So many runs that failed, and boots, are taken again, in all."""
 
     def looks(self) -> list[int]:
         """After which rounds the figures are looked at.
@@ -49,6 +55,25 @@ class Rounds:
         while found[-1] < self.most:
             found.append(min(self.most, max(found[-1] + 1, math.ceil(found[-1] * self.growth))))
         return found
+
+    def can_decide(self, metrics: int, rule: Rule) -> bool:
+        """True if a difference as clear as can be is found among so many metrics, in the end."""
+        return least_p(self.most, self.most) * metrics < rule.alpha / len(self.looks())
+
+    def check(self, metrics: int, rule: Rule | None = None) -> None:
+        """Refuse what costs its time and decides nothing. Raises `KsmhostError` (USAGE)."""
+        rule = rule or Rule()
+        if self.can_decide(metrics, rule):
+            return
+        enough = (replace(self, most=most) for most in count(self.most + 1))
+        needed = next(each.most for each in enough if each.can_decide(metrics, rule))
+        fewer = ", or judge less: --metric NAME" if self.can_decide(1, rule) else ""
+        raise KsmhostError(
+            f"{self.most} rounds cannot decide over {metrics} metrics, however clear they are.",
+            means="They could be SAME or INCONCLUSIVE, but neither BETTER nor WORSE.",
+            todo=f"Take more: --max-rounds {needed} or above{fewer}.",
+            code=ExitCode.USAGE,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +120,7 @@ async def measure(
             what.rule,
             looks=len(looks),
             exact=what.exact,
+            troubles=taking.troubles(),
         )
         if _is_clear(found):
             break
@@ -133,6 +159,14 @@ class _Taking:
         self._what = what
         self._say = say
         self._spare = what.rounds.spare
+        self._runs: tuple[list[Run], list[Run]] = ([], [])
+        """Whole or not."""
+        self._unbooted: tuple[list[str], list[str]] = ([], [])
+
+    def troubles(self) -> tuple[Troubles, Troubles]:
+        """What has gone wrong on either side."""
+        a, b = (troubles(*side) for side in zip(self._runs, self._unbooted, strict=True))
+        return a, b
 
     async def until(self, rounds: int) -> None:
         """Take more, until there are so many."""
@@ -142,14 +176,26 @@ class _Taking:
                 await self._take(side, number)
 
     async def _take(self, side: int, number: int) -> None:
-        while True:
-            outcome = await self._run(side)
-            if outcome.ending is Ending.WHOLE:
-                break
-            self._bear(outcome)
-        self.taken[side].append(metrics(self._store, self._store.run(outcome.uuid)))
+        run = None
+        while run is None:
+            run = await self._tried(side)
+        self.taken[side].append(metrics(self._store, run))
         word = self._what.sides[side].word
-        self._say(f"round {number + 1}: {SIDES[side].upper()} ({word}), run {outcome.uuid[:8]}")
+        self._say(f"round {number + 1}: {SIDES[side].upper()} ({word}), run {run.info.short}")
+
+    async def _tried(self, side: int) -> Run | None:
+        """A whole run; None if there was none and it may be taken again."""
+        try:
+            outcome = await self._run(side)
+        except KsmhostError as error:
+            self._bear_boot(side, error)
+            return None
+        run = self._store.run(outcome.uuid)
+        self._runs[side].append(run)
+        if outcome.ending is Ending.WHOLE:
+            return run
+        self._bear_run(outcome)
+        return None
 
     async def _run(self, side: int) -> Outcome:
         what = self._what
@@ -162,27 +208,48 @@ class _Taking:
         async with self._boards.booted(chosen) as session:
             return await record(session, self._store, plan)
 
-    def _bear(self, outcome: Outcome) -> None:
+    def _bear_boot(self, side: int, error: KsmhostError) -> None:
+        """Go on after a board that came to no run, if one did before. Raises `KsmhostError`."""
+        if not any(self.taken):
+            raise error  # the port or the image is wrong, not the board's luck
+        if error.code not in _BORNE:
+            raise self._with_the_rest(error) from error
+        died = error.code is ExitCode.BOARD_DIED
+        self._unbooted[side].append(Ending.BOARD_DIED if died else NO_BOOT)
+        self._spend(f"{SIDES[side].upper()} came to no run: {error.what}", error)
+
+    def _bear_run(self, outcome: Outcome) -> None:
         """Go on after a run that failed, if there may be another. Raises `KsmhostError`."""
         words = (
             f"run {outcome.uuid[:8]}: {outcome.ending}{': ' if outcome.why else ''}{outcome.why}"
         )
-        if outcome.ending is not Ending.STOPPED and self._spare:
-            self._spare -= 1
-            self._say(f"{words}; it is taken again")
-            return
-        done = min(map(len, self.taken))
-        kept = f"{done} whole rounds are in the store."
-        go_on = f"{self._what.how_to_go_on} compares them." if done else ""
         if outcome.ending is Ending.STOPPED:
-            self._say(f"stopped; {kept} {go_on}".strip())
+            self._say(" ".join(filter(None, ("stopped;", *self._rest()))))
             raise asyncio.CancelledError  # the recorder took it for its own
-        raise KsmhostError(
-            f"The comparison failed: {words}.",
-            means=kept,
-            todo=go_on,
-            code=outcome.exit_code or ExitCode.FAILURE,
+        code = outcome.exit_code or ExitCode.FAILURE
+        self._spend(words, KsmhostError(f"The comparison failed: {words}.", code=code))
+
+    def _spend(self, words: str, error: KsmhostError) -> None:
+        """Take it again; without a spare run the error ends all."""
+        if not self._spare:
+            raise self._with_the_rest(error) from error
+        self._spare -= 1
+        self._say(f"{words}; it is taken again")
+
+    def _with_the_rest(self, error: KsmhostError) -> KsmhostError:
+        kept, go_on = self._rest()
+        return KsmhostError(
+            error.what,
+            means=f"{error.means} {kept}".strip(),
+            todo=f"{error.todo} {go_on}".strip(),
+            code=error.code,
         )
+
+    def _rest(self) -> tuple[str, str]:
+        """What is in the store, and how to go on with it."""
+        done = min(map(len, self.taken))
+        go_on = f"{self._what.how_to_go_on} compares them." if done else ""
+        return f"{done} whole rounds are in the store.", go_on
 
 
 def _settings(plan: Plan, side: LiveSide) -> tuple[tuple[str, str], ...]:

@@ -30,9 +30,9 @@ class StoredSide:
     tag: str = ""
 
     def find(self, store: Store) -> list[Run]:
-        """The runs. Raises `KsmhostError` (USAGE) if there are none."""
+        """The runs. Raises `KsmhostError` (USAGE) if there are none, or one is named twice."""
         if not self.tag:
-            return [store.run(name) for name in self.runs]
+            return _once([store.run(name) for name in self.runs])
         found = store.runs(RunFilter(tags=(self.tag,)))
         if not found:
             raise _usage(f"No run has the tag '{self.tag}'.", "ksmhost runs lists those there are.")
@@ -82,9 +82,9 @@ def is_exact(run: Run) -> bool:
 
 
 def stored_runs(sides: tuple[StoredSide, StoredSide], store: Store) -> tuple[list[Run], list[Run]]:
-    """The runs of both sides that can be compared: those that went on for as long as meant.
+    """The runs of both sides, those that failed among them: `whole_runs` gives the figures.
 
-    Raises `KsmhostError` (USAGE) where none is left, or a run is on both sides.
+    Raises `KsmhostError` (USAGE) where a side has no whole one, or a run is on both sides.
     """
     found = [each.find(store) for each in sides]
     ids = [{run.info.uuid for run in runs} for runs in found]
@@ -92,11 +92,27 @@ def stored_runs(sides: tuple[StoredSide, StoredSide], store: Store) -> tuple[lis
         raise _usage(
             f"Run {min(twice)[:8]} is on both sides.", "Compare runs with others than themselves."
         )
-    whole = [[run for run in runs if run.info.ending is Ending.WHOLE] for runs in found]
-    for each, runs in zip(sides, whole, strict=True):
-        if not runs:
-            raise _usage(f"No run of {each.word} went on for as long as it was meant to.", "")
-    return whole[0], whole[1]
+    for each, runs in zip(sides, found, strict=True):
+        if not whole_runs(runs):
+            endings = ", ".join(sorted({run.info.ending for run in runs}))
+            raise _usage(
+                f"No run of {each.word} went on for as long as it was meant to: {endings}.", ""
+            )
+    return found[0], found[1]
+
+
+def whole_runs(runs: Iterable[Run]) -> list[Run]:
+    """Those that can be compared: they went on for as long as they were meant to."""
+    return [run for run in runs if run.info.ending is Ending.WHOLE]
+
+
+def _once(runs: list[Run]) -> list[Run]:
+    seen: set[str] = set()
+    for run in runs:
+        if run.info.uuid in seen:
+            raise _usage(f"Run {run.info.short} is named twice.", "Each counts once.")
+        seen.add(run.info.uuid)
+    return runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +144,7 @@ def _workload(run: Run) -> str:
 
 _ASPECTS: Final[Mapping[str, Callable[[Run], str]]] = {
     "board": lambda run: run.info.board or run.info.model,
+    "serial": lambda run: run.info.serial,
     "line": lambda run: run.info.where,
     "engine": lambda run: run.info.engine,
     "kernel": lambda run: run.info.build_id[:12],
@@ -137,7 +154,7 @@ _ASPECTS: Final[Mapping[str, Callable[[Run], str]]] = {
     "interval_ms": lambda run: str(run.info.period_ms),
     "time": lambda run: "instructions" if is_exact(run) else "clock",
 }
-MUST_AGREE: Final = ("board", "line", "workload", "interval_ms", "time")
+MUST_AGREE: Final = ("board", "serial", "line", "workload", "interval_ms", "time")
 """Where these differ, the figures of A and B are not of the same thing."""
 
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final
+from itertools import count
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,28 +94,29 @@ class Effect:
         return self._on_scale(value) / self._on_scale(self.limit)
 
     def _on_scale(self, value: float) -> float:
-        return math.log(value) if self.is_ratio else value
+        if not self.is_ratio:
+            return value
+        return math.log(value) if value > 0 else -math.inf
 
 
 def effect(a: Sequence[float], b: Sequence[float], least: MinimumEffect, rule: Rule) -> Effect:
     """How far the median of `b` is from that of `a`, with a bootstrap interval.
 
     Samples of the same length count as taken in pairs, and are resampled so: what disturbed both
-    halves of a round does not widen the interval.
+    halves of a round does not widen the interval. A value may be infinite, as the time is that
+    something takes which never happens; two such do not differ.
     """
     before, after = np.asarray(a, np.float64), np.asarray(b, np.float64)
     levels = float(np.median(before)), float(np.median(after))
     is_ratio = min(before.min(), after.min()) > 0 and min(levels) > least.floor
     if is_ratio:
         before, after = np.log(before), np.log(after)
-    centre = float(_median(after)) - float(_median(before))
-    apart = _resampled(after, rule) - _resampled(before, rule)
-    tail = (1 - rule.confidence) / 2
-    low, high = np.quantile(apart, [tail, 1 - tail]).tolist()
+    centre = float(_apart(_median(before), _median(after)))
+    low, high = _interval(_apart(_resampled(before, rule), _resampled(after, rule)), rule)
     if is_ratio:
         limit = 1 + max(least.share, least.floor / math.sqrt(levels[0] * levels[1]))
         return Effect(True, math.exp(centre), math.exp(low), math.exp(high), limit)
-    limit = max(least.floor, least.share * max(map(abs, levels)))
+    limit = max(least.floor, least.share * max(abs(v) for v in (*levels, 0.0) if v < math.inf))
     return Effect(False, centre, low, high, limit)
 
 
@@ -123,13 +125,31 @@ def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
     both = np.concatenate([a, b])
     if len(both) > _EXACT_VALUES:
         return float(mannwhitneyu(a, b, alternative="two-sided", method="asymptotic").pvalue)
-    _, place, count = np.unique(both, return_inverse=True, return_counts=True)
-    doubled = (2 * np.cumsum(count) - count + 1)[place]  # midranks, doubled to be whole
+    _, place, ties = np.unique(both, return_inverse=True, return_counts=True)
+    doubled = (2 * np.cumsum(ties) - ties + 1)[place]  # midranks, doubled to be whole
     seen = int(doubled[: len(a)].sum())
     middle = len(a) * (len(both) + 1)
     ways = _rank_sums(tuple(sorted(doubled.tolist())), len(a))
     far = np.abs(np.arange(len(ways)) - middle) >= abs(seen - middle)
     return float(ways[far].sum() / ways.sum())
+
+
+def least_p(a: int, b: int) -> float:
+    """The least p that samples of so many values can have: all of one are below the other's.
+
+    >>> least_p(3, 3)
+    0.1
+    """
+    return 2 / math.comb(a + b, a)
+
+
+def least_runs(metrics: int, alpha: float) -> int:
+    """So many runs of each it takes for one of so many metrics to be decided.
+
+    >>> least_runs(7, 0.005), least_runs(1, 0.005)
+    (7, 6)
+    """
+    return next(n for n in count(1) if least_p(n, n) * metrics < alpha)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -171,6 +191,20 @@ def overall(verdicts: Sequence[Verdict]) -> Verdict:
 
 def _median(values: Floats) -> Floats:
     return np.asarray(np.median(values, axis=-1), np.float64)
+
+
+def _apart(before: Floats, after: Floats) -> Floats:
+    with np.errstate(invalid="ignore"):
+        apart = np.asarray(after - before)
+    return np.where(np.isnan(apart), 0.0, apart)
+
+
+def _interval(values: Floats, rule: Rule) -> tuple[float, float]:
+    """What all but the tails of the values lie in. There is no mean of infinite ones."""
+    tail = (1 - rule.confidence) / 2
+    method: Literal["linear", "nearest"] = "linear" if np.isfinite(values).all() else "nearest"
+    low, high = np.quantile(values, [tail, 1 - tail], method=method).tolist()
+    return low, high
 
 
 def _resampled(values: Floats, rule: Rule) -> Floats:

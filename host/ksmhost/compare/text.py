@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -15,7 +16,8 @@ from rich.text import Text
 from ksmhost.compare.history import Change, History
 from ksmhost.compare.metrics import METRICS
 from ksmhost.compare.sides import MUST_AGREE, Difference
-from ksmhost.compare.statistics import Effect, Verdict
+from ksmhost.compare.statistics import Effect, Verdict, least_p
+from ksmhost.compare.troubles import Troubles
 from ksmhost.compare.verdict import Comparison, MetricResult
 from ksmhost.errors import ExitCode
 from ksmhost.sample.schema import Unit
@@ -42,36 +44,89 @@ _MIB: Final = 1 << 20
 
 def sentence(found: Comparison) -> str:
     """The verdict in words."""
-    named = "; ".join(title(metric) for metric in found.having(found.verdict))
     match found.verdict:
         case Verdict.BETTER:
-            words = f"BETTER: B is worse than A in nothing that is decided, and better in {named}."
+            named = _named(found)
+            words = f"B is worse than A in nothing that is decided, and better in {named}"
         case Verdict.WORSE:
-            words = f"WORSE: B is worse than A in {named}."
+            words = "; ".join(_worse(found))
         case Verdict.SAME:
-            words = "SAME: in no metric do A and B differ by as much as counts."
-        case _ if named:
-            words = f"INCONCLUSIVE: neither a difference nor its absence was shown in {named}."
-        case _:
-            words = "INCONCLUSIVE: there is nothing that could be judged."
+            words = "in no metric do A and B differ by as much as counts"
+        case Verdict.INCONCLUSIVE:
+            words = "; ".join(_open(found)) or "there is nothing that could be judged"
     how = (
         "counted in instructions"
         if found.exact
         else f"{found.rounds[0]} and {found.rounds[1]} runs"
     )
-    return f"{words} ({how})"
+    return f"{found.verdict}: {words}. ({how})"
+
+
+def _named(found: Comparison) -> str:
+    return "; ".join(title(metric) for metric in found.having(found.verdict))
+
+
+def _worse(found: Comparison) -> Iterator[str]:
+    if found.died:
+        b = found.troubles[1]
+        yield f"the board died in {b.died} of {b.runs} runs of B and in none of A"
+    if found.having(Verdict.WORSE):
+        yield f"B is worse than A in {_named(found)}"
+
+
+def _open(found: Comparison) -> Iterator[str]:
+    if found.troubled:
+        yield "B had more failures or kernel warnings than A"
+    if found.having(Verdict.INCONCLUSIVE):
+        yield f"neither a difference nor its absence was shown in {_named(found)}"
+
+
+def troubled(found: Comparison) -> list[str]:
+    """What went wrong on either side beside its figures, in words; nothing if nothing did."""
+    if not any(found.troubles):
+        return []
+    return [
+        f"{side}: {_troubles(whole, each)}"
+        for side, whole, each in zip("AB", found.rounds, found.troubles, strict=True)
+    ]
+
+
+def _troubles(whole: int, found: Troubles) -> str:
+    endings = [f"{number} {ending}" for ending, number in sorted(found.endings.items())]
+    return f"{', '.join((f'{whole} whole runs', *endings))}; {found.warnings} kernel warnings"
+
+
+def too_few(found: Comparison) -> str:
+    """Why so few runs decide nothing, and how many do; "" if there are enough."""
+    if found.takes is None or not found.having(Verdict.INCONCLUSIVE):
+        return ""
+    a, b = found.rounds
+    fewer = ", or fewer --metric" if least_p(a, b) < found.alpha else ""
+    return (
+        f"{a} and {b} runs cannot decide over {found.tested} metrics: "
+        f"it takes at least {found.takes} of each{fewer}."
+    )
+
+
+def reasons(found: Comparison) -> list[str]:
+    """Why metrics that were to be judged are not, or lack runs."""
+    return [
+        f"{title(metric)}: {'' if metric.verdict else 'not judged: '}{metric.reason}"
+        for metric in found.metrics
+        if metric.reason and (metric.wanted or metric.verdict is not None)
+    ]
 
 
 def page(found: Comparison, differing: Sequence[Difference]) -> RenderableType:
     """The sentence, in what the runs differ, the table, and what the table leaves open."""
     parts: list[RenderableType] = [
         Text(sentence(found), style=_STYLES[found.verdict]),
+        *(Text(words, style="yellow") for words in (*troubled(found), too_few(found)) if words),
         *(Text(words, style="yellow" if alarms else "dim") for words, alarms in _told(differing)),
         Text(),
         table(found),
+        *(Text(words, style="dim") for words in reasons(found)),
     ]
-    reasons = [(m, m.reason) for m in found.metrics if m.reason and m.verdict is not None]
-    parts += [Text(f"{title(metric)}: {reason}", style="dim") for metric, reason in reasons]
     return Group(*parts)
 
 
@@ -96,6 +151,8 @@ def as_json(found: Comparison, differing: Sequence[Difference]) -> dict[str, Any
         "rounds": list(found.rounds),
         "alpha": found.alpha,
         "exact": found.exact,
+        "takes": found.takes,
+        "troubles": dict(zip("ab", map(_troubles_json, found.troubles), strict=True)),
         "differences": [asdict(each) for each in differing],
         "metrics": {metric.definition.name: _metric_json(metric) for metric in found.metrics},
     }
@@ -143,13 +200,28 @@ def _metric_json(metric: MetricResult) -> dict[str, Any]:
     return {
         "unit": metric.definition.unit,
         "better": metric.definition.better,
-        "a": list(metric.a),
-        "b": list(metric.b),
-        "effect": asdict(metric.effect) if metric.effect is not None else None,
+        "a": [_finite(value) for value in metric.a],
+        "b": [_finite(value) for value in metric.b],
+        "missing": list(metric.missing),
+        "effect": _effect_json(metric.effect) if metric.effect is not None else None,
         "p": metric.p,
+        "wanted": metric.wanted,
         "verdict": metric.verdict,
         "reason": metric.reason,
     }
+
+
+def _effect_json(effect: Effect) -> dict[str, Any]:
+    return {name: _finite(value) for name, value in asdict(effect).items()}
+
+
+def _troubles_json(found: Troubles) -> dict[str, Any]:
+    return asdict(found) | {"died": found.died, "failed": found.failed}
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity: null is what never came about."""
+    return value if math.isfinite(value) else None
 
 
 def _told(differing: Sequence[Difference]) -> list[tuple[str, bool]]:
@@ -213,11 +285,15 @@ def _level(metric: MetricResult, values: Sequence[float]) -> str:
 
 
 def _number(metric: MetricResult, value: float) -> str:
+    if math.isinf(value):
+        return "never"
     return f"{plain_value(metric, value):,.2f}"
 
 
 def _change(metric: MetricResult, effect: Effect, value: float) -> str:
     """A ratio as a percentage more or less; a difference in the metric's unit."""
+    if math.isinf(value) or (effect.is_ratio and value == 0):
+        return "+∞" if value > 0 else "-∞"
     if effect.is_ratio:
         return f"{(value - 1) * 100:+.1f} %"
     return f"{'+' if value >= 0 else ''}{_number(metric, value)}"

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,9 +19,12 @@ from ksmhost.compare.statistics import (
     effect,
     holm,
     judged,
+    least_p,
+    least_runs,
     mann_whitney,
     overall,
 )
+from ksmhost.compare.troubles import Troubles
 from ksmhost.store.figures import Definition
 from ksmhost.store.model import Figure
 
@@ -30,6 +34,10 @@ Round = Mapping[str, Figure]
 
 _ANY: Final = MinimumEffect(0.0)
 """Of a metric that is only shown."""
+_TO_SETTLE: Final = ("settle_s", "settle_scans")
+_NEVER: Final = "not settled"
+"""How the reason begins where one of these is not unknown but the worst there is: for ever."""
+_UNTROUBLED: Final = (Troubles(), Troubles())
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ class MetricResult:
 
     definition: Definition
     a: tuple[float, ...]
-    """One value a run, without those that had none."""
+    """One value a run, without those that had none; infinite for what never came about."""
     b: tuple[float, ...]
     effect: Effect | None = None
     """None: without values on either side."""
@@ -48,6 +56,10 @@ class MetricResult:
     """None: it is not judged."""
     reason: str = ""
     """Why it is not, or why it cannot be decided."""
+    wanted: bool = False
+    """It is one of those to be judged, whether or not any run has a value."""
+    missing: tuple[int, int] = (0, 0)
+    """Runs of A and of B without a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,25 @@ class Comparison:
     alpha: float
     """The level of this look, over all metrics."""
     exact: bool
+    troubles: tuple[Troubles, Troubles] = _UNTROUBLED
+    """Of A and of B."""
+    takes: int | None = None
+    """So many runs of each it takes to decide anything, where there are too few."""
+
+    @property
+    def died(self) -> bool:
+        """True where the board died in runs of B alone."""
+        return bool(self.troubles[1].died) and not self.troubles[0].died
+
+    @property
+    def troubled(self) -> bool:
+        """True where more went wrong with B than with A."""
+        return self.died or self.troubles[1].exceed(self.troubles[0])
+
+    @property
+    def tested(self) -> int:
+        """How many metrics share the level."""
+        return sum(metric.p is not None for metric in self.metrics)
 
     def having(self, verdict: Verdict) -> list[MetricResult]:
         """The metrics of that verdict."""
@@ -75,6 +106,7 @@ def compare(
     *,
     looks: int = 1,
     exact: bool = False,
+    troubles: tuple[Troubles, Troubles] = _UNTROUBLED,
 ) -> Comparison:
     """Judge B against A. With several looks at growing samples, each gets its share of alpha.
 
@@ -85,8 +117,26 @@ def compare(
     results = [_result(definition, a, b, effects, rule, exact) for definition in METRICS.values()]
     if not exact:
         results = _tested(results, effects, rule, alpha)
+    results = [_in_doubt(result) for result in results]
     verdicts = [result.verdict for result in results if result.verdict is not None]
-    return Comparison(overall(verdicts), tuple(results), (len(a), len(b)), alpha, exact)
+    found = Comparison(overall(verdicts), tuple(results), (len(a), len(b)), alpha, exact, troubles)
+    return replace(found, verdict=_with_troubles(found), takes=_takes(found))
+
+
+def _with_troubles(found: Comparison) -> Verdict:
+    """What figures say holds if as many runs came to them, and in as good order."""
+    if found.died:
+        return Verdict.WORSE
+    if found.troubled and found.verdict is not Verdict.WORSE:
+        return Verdict.INCONCLUSIVE
+    return found.verdict
+
+
+def _takes(found: Comparison) -> int | None:
+    """The runs of each it takes, if however far apart these are they decide nothing."""
+    if not found.tested or least_p(*found.rounds) * found.tested < found.alpha:
+        return None
+    return least_runs(found.tested, found.alpha)
 
 
 def _result(
@@ -100,23 +150,22 @@ def _result(
     """Everything about a metric but its test. What has a verdict here has no need of one."""
     name = definition.name
     judging = effects.get(name)
+    wanted = judging is not None and (judging.exact or not exact)
     values_a, values_b = _values(name, a), _values(name, b)
+    missing = len(a) - len(values_a), len(b) - len(values_b)
     reason = _reason(name, [*a, *b])
-    if not values_a and not values_b:
-        return MetricResult(definition, (), (), reason=reason)
+    if not any(map(math.isfinite, (*values_a, *values_b))):
+        return MetricResult(definition, (), (), None, None, None, reason, wanted, missing)
+    result = MetricResult(definition, values_a, values_b, None, None, None, reason, wanted, missing)
     if not values_a or not values_b:
-        counts = judging is not None and (judging.exact or not exact)
-        verdict = Verdict.INCONCLUSIVE if counts else None
+        verdict = Verdict.INCONCLUSIVE if wanted else None
         side = "A" if not values_a else "B"
-        return MetricResult(
-            definition, values_a, values_b, None, None, verdict, f"{side}: {reason}"
-        )
+        return replace(result, verdict=verdict, reason=f"{side}: {reason}")
     found = effect(values_a, values_b, judging.least if judging else _ANY, rule)
     verdict = None
-    if judging is not None and exact and judging.exact:
-        better = definition.better
-        verdict = directed(found, better) if found.counts else Verdict.SAME
-    return MetricResult(definition, values_a, values_b, found, None, verdict, reason)
+    if wanted and exact:
+        verdict = directed(found, definition.better) if found.counts else Verdict.SAME
+    return replace(result, effect=found, verdict=verdict)
 
 
 def _tested(
@@ -134,14 +183,31 @@ def _decided(result: MetricResult, p: float | None, rule: Rule, alpha: float) ->
         return result
     rounds = min(len(result.a), len(result.b))
     verdict = judged(result.effect, p, result.definition.better, rounds, alpha, rule)
-    if verdict is Verdict.SAME and result.reason:
-        verdict = Verdict.INCONCLUSIVE  # runs without a value may be the ones that differ
     return replace(result, p=p, verdict=verdict)
 
 
-def _values(name: str, rounds: Iterable[Round]) -> tuple[float, ...]:
-    found = (round_[name].value for round_ in rounds if name in round_)
-    return tuple(value for value in found if value is not None)
+def _in_doubt(result: MetricResult) -> MetricResult:
+    """Undecided, if runs without a value may be the ones that would have it otherwise."""
+    doubts = {
+        Verdict.SAME: bool(result.reason),
+        Verdict.BETTER: result.missing[1] > 0,
+        Verdict.WORSE: result.missing[0] > 0,
+    }
+    if result.verdict is not None and doubts.get(result.verdict, False):
+        return replace(result, verdict=Verdict.INCONCLUSIVE)
+    return result
+
+
+def _values(name: str, rounds: Sequence[Round]) -> tuple[float, ...]:
+    values = (_value(round_[name]) for round_ in rounds if name in round_)
+    return tuple(value for value in values if value is not None)
+
+
+def _value(figure: Figure) -> float | None:
+    """The value; of what never came about, one that is longer than any."""
+    if figure.value is None and figure.name in _TO_SETTLE and figure.reason.startswith(_NEVER):
+        return math.inf
+    return figure.value
 
 
 def _reason(name: str, rounds: Sequence[Round]) -> str:

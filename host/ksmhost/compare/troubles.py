@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What went wrong in the runs of one side, of which no figure tells: failures, kernel warnings.
+
+Figures come from whole runs alone. An image that panics in every third run has figures as good as
+any in the others, so that its failures must decide beside them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ksmhost.store.model import Ending, EventKind
+from ksmhost.store.run import Run
+
+NO_BOOT: Final = "did not boot"
+"""Of a board that came to no run; the endings of runs are those of `Ending`."""
+
+_NOT_THE_BOARDS: Final = (Ending.RUNNING, Ending.STOPPED, Ending.CUT, Ending.DISK_FULL)
+"""Whoever measured ended these, or the host they measured with."""
+_WARNINGS: Final = (EventKind.CONSOLE, EventKind.PANIC)
+
+
+@dataclass(frozen=True, slots=True)
+class Troubles:
+    """What went wrong on one side."""
+
+    runs: int = 0
+    """All there are, whole or not, and boots that came to none."""
+    endings: Mapping[str, int] = field(default_factory=dict)
+    """How those ended that are not whole, and how many of each."""
+    warnings: int = 0
+    """So many times the kernel warned of something."""
+
+    @property
+    def died(self) -> int:
+        """Runs in which the board died."""
+        return self.endings.get(Ending.BOARD_DIED, 0)
+
+    @property
+    def failed(self) -> int:
+        """Runs that the board did not get through, for whatever reason."""
+        return sum(n for ending, n in self.endings.items() if ending not in _NOT_THE_BOARDS)
+
+    def exceed(self, other: Troubles) -> bool:
+        """True where more runs in a hundred failed than of the other, or a run has more warnings.
+
+        >>> Troubles(11, {"line lost": 3}).exceed(Troubles(8)), Troubles(8).exceed(Troubles(8))
+        (True, False)
+        """
+        pairs = ((self.failed, other.failed), (self.warnings, other.warnings))
+        return any(mine * other.runs > theirs * self.runs for mine, theirs in pairs)
+
+    def __bool__(self) -> bool:
+        return bool(self.endings or self.warnings)
+
+
+def troubles(runs: Iterable[Run], unbooted: Sequence[str] = ()) -> Troubles:
+    """Those of a side's runs, and of boots that came to none: NO_BOOT or an `Ending` for each."""
+    every = list(runs)
+    endings = [run.info.ending for run in every if run.info.ending is not Ending.WHOLE]
+    warnings = sum(event.kind in _WARNINGS for run in every for event in run.events)
+    counted = dict(Counter([*endings, *unbooted]))
+    return Troubles(len(every) + len(unbooted), counted, warnings)
