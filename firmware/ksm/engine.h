@@ -74,12 +74,17 @@ enum ksm_state {
  * @sharer: link among the sharers of @node
  * @anon_vma: where a reverse map of the merged page looks for mappings; holds a reference
  * @nid: which unstable tree @rb is in
+ * @frame: low bits of the page frame number that @hash is of, if @known
+ * @wait: how often the page is still to be found unchanged before its entry is cleaned, if not
  * @hash: of the content at the last visit
  * @index: which record of its block this is
  * @state: one of enum ksm_state; tells which members of the unions hold
  * @full: its like was found in the stable tree, with no room for another sharer
- * @age: visits since it was made, for smart_scan; stays at its maximum
+ * @known: the page's entry was clean when @hash was taken: see track.c
  * @skips: how many more visits smart_scan leaves out
+ * @backoff: how soon after cleaning the page used to be written: see track.c
+ * @age: visits since it was made, for smart_scan; stays at its maximum
+ * @since: the pass that made it @known (low part of its number)
  *
  * Belongs to ksm_lock; @sharer also to the lock of the merged folio.
  */
@@ -93,14 +98,23 @@ struct ksm_item {
 	};
 	union {
 		struct anon_vma *anon_vma;
-		int nid;
+		struct {
+			int nid;
+			union {
+				u32 frame;
+				u32 wait;
+			};
+		};
 	};
 	u32 hash;
-	u8 index;
-	u8 state:2;
-	u8 full:1;
+	u16 index:4;
+	u16 state:2;
+	u16 full:1;
+	u16 known:1;
+	u16 skips:4;
+	u16 backoff:3;
 	u8 age;
-	u8 skips;
+	u8 since;
 };
 
 /**
@@ -167,6 +181,8 @@ struct ksm_cursor {
  * @nodes: nodes of the stable tree
  * @chains: contents that have more than one merged page
  * @dups: merged pages of those contents
+ * @cleaned: page table entries cleaned, so that the next write shows
+ * @rewritten: pages found written to after that
  *
  * Written under ksm_lock, read without.
  */
@@ -181,6 +197,8 @@ struct ksm_stat {
 	unsigned long nodes;
 	unsigned long chains;
 	unsigned long dups;
+	unsigned long cleaned;
+	unsigned long rewritten;
 };
 
 /**
@@ -197,6 +215,48 @@ struct ksm_knobs {
 	unsigned int across_nodes;	/* changes under ksm_lock with no merged page left */
 	unsigned int use_zero_pages;
 	unsigned int smart_scan;
+	unsigned int track_writes;
+};
+
+/**
+ * struct ksm_batch - what one look at a page table found
+ * @slot: the process
+ * @block: records of the pages, if there are any yet
+ * @first: address of the first page found
+ * @next: where to look next
+ * @budget: how many pages may still be looked at
+ * @tracks: whether dirty bits tell here what was written
+ * @turn: whether every page of the block is to be read again
+ * @passed: whether the look went past pages that need nothing
+ * @present: a bit for each page found
+ * @looked: a bit for each page that was not left out by smart_scan
+ * @visit: a bit for each page that needs more than a look
+ * @known: a bit for each page of @visit that is what its record knows
+ * @clean: a bit for each page of @visit whose entry was clean when the look was over
+ * @cleaned: a bit for each page whose entry was made clean, and is to be flushed from the TLB
+ * @riding: a bit for each page whose reference also holds the next one: both are of one large
+ *	folio, which could not be split if it were held twice
+ * @last: the page added last to @visit
+ * @pages: the pages of @visit, with references
+ */
+struct ksm_batch {
+	struct ksm_slot *slot;
+	struct ksm_block *block;
+	unsigned long first;
+	unsigned long next;
+	unsigned int budget;
+	bool tracks;
+	bool turn;
+	bool passed;
+	unsigned long present;
+	unsigned long looked;
+	unsigned long visit;
+	unsigned long known;
+	unsigned long clean;
+	unsigned long cleaned;
+	unsigned long riding;
+	unsigned int last;
+	struct page *pages[KSM_BLOCK_PAGES];
 };
 
 extern struct mutex ksm_lock;
@@ -212,8 +272,40 @@ void ksm_wake(void);
 void ksm_wake_sleeper(void);
 #if IS_ENABLED(CONFIG_KUNIT)
 void ksm_twin_rehash(struct ksm_item *twin, struct page *twin_page);
+#endif
+
+/* gather.c */
+bool ksm_gather(struct ksm_batch *b);
+void ksm_batch_rewind(struct ksm_batch *b);
+#if IS_ENABLED(CONFIG_KUNIT)
 bool ksm_smart_skip(struct ksm_item *item);
 #endif
+
+/* track.c */
+#define KSM_TRUST_PASSES	64	/* within so many passes every page is read */
+#define KSM_SOON		4	/* a page written after fewer passes was cleaned in vain */
+#define KSM_BACKOFF_MAX		7
+
+bool ksm_tracks(struct vm_area_struct *vma);
+bool ksm_trust_ends(unsigned long address, unsigned long pass);
+void ksm_track_clean(struct vm_area_struct *vma, unsigned long address, pte_t *ptep,
+		     struct folio *folio);
+void ksm_track_lost(struct ksm_item *item, bool written);
+void ksm_track_hashed(struct ksm_item *item, unsigned long pfn, bool clean, bool changed);
+
+/* Whether the entry of a folio's page tells all that is written to it. */
+static inline bool ksm_is_trackable(struct folio *folio)
+{
+	return !folio_test_large(folio) && folio_test_swapbacked(folio) &&
+	       !folio_test_swapcache(folio) && !folio_maybe_dma_pinned(folio);
+}
+
+/* A record, not in the stable tree, knows its page no longer: the next visit reads it. */
+static inline void ksm_item_distrust(struct ksm_item *item)
+{
+	item->known = false;
+	item->wait = 0;
+}
 
 /* slots.c */
 int ksm_slots_init(void);
@@ -232,6 +324,7 @@ static inline bool ksm_exiting(struct mm_struct *mm)
 /* items.c */
 int ksm_items_init(void);
 struct ksm_block *ksm_block_get(struct ksm_slot *slot, unsigned long address);
+bool ksm_items_exist(struct ksm_slot *slot, unsigned long start, unsigned long end);
 struct ksm_item *ksm_item_track(struct ksm_block *block, unsigned int index);
 void ksm_item_unfile(struct ksm_item *item);
 void ksm_items_forget(struct ksm_slot *slot, unsigned long start, unsigned long end);
@@ -317,6 +410,18 @@ u32 ksm_hash(struct page *page);
 bool ksm_hash_is_zero(u32 hash);
 u64 ksm_nh(const u32 *words, const u32 *key);
 u64 ksm_nh_neon(const u32 *words, const u32 *key);
+
+/*
+ * Whether an unchanged page may stay where it waits, unsought. A merged page of its content can't
+ * have come up since, for that would have been made with it; but one can have got room, or have
+ * moved here from another node. A page of zeros may be wanted elsewhere by now.
+ */
+static inline bool ksm_keeps_place(const struct ksm_item *item)
+{
+	return item->state == KSM_UNSTABLE && !item->full && ksm_knobs.across_nodes &&
+	       !item->nid &&
+	       !(READ_ONCE(ksm_knobs.use_zero_pages) && ksm_hash_is_zero(item->hash));
+}
 
 /* advisor.c */
 enum ksm_advisor_mode { KSM_ADVISOR_NONE, KSM_ADVISOR_SCAN_TIME };

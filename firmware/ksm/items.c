@@ -57,6 +57,22 @@ struct ksm_block *ksm_block_get(struct ksm_slot *slot, unsigned long address)
 }
 
 /**
+ * ksm_items_exist - whether there may be records of a range of addresses
+ * @slot: the process
+ * @start: first address
+ * @end: behind the last one
+ *
+ * Does not sleep. Records beside the range, but in blocks that reach into it, count as well.
+ */
+bool ksm_items_exist(struct ksm_slot *slot, unsigned long start, unsigned long end)
+{
+	unsigned long at = start / KSM_BLOCK_SIZE;
+
+	return start < end &&
+	       xa_find(&slot->blocks, &at, (end - 1) / KSM_BLOCK_SIZE, XA_PRESENT);
+}
+
+/**
  * ksm_item_track - the record of a page that was just found
  * @block: the page's block
  * @index: its place there

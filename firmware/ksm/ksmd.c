@@ -8,16 +8,11 @@
 #include <linux/kthread.h>
 #include <linux/sched/signal.h>
 
-#ifdef CONFIG_ARM64_MTE
-#include <asm/mte.h>
-#endif
-
 #include "engine.h"
 
 #define CREATE_TRACE_POINTS
 #include <trace/events/ksm.h>
 
-#define KSM_SMART_AGE		3	/* visits before smart_scan leaves any out */
 #define KSM_COLLISIONS		8	/* records of one hash to compare a page with, at most */
 
 /*
@@ -38,6 +33,7 @@ struct ksm_knobs ksm_knobs = {
 	.prune_ms = 2000,
 	.across_nodes = 1,
 	.smart_scan = 1,
+	.track_writes = 1,
 };
 
 unsigned long ksm_run = KSM_RUN_STOP;
@@ -114,7 +110,13 @@ static void ksm_merge_pair(struct ksm_item *item, struct page *page, struct ksm_
 
 	if (ksm_merge_page(item, page, NULL))
 		return;
-	if (ksm_hash(page) != item->hash || ksm_merge_page(twin, twin_page, page)) {
+	if (ksm_hash(page) != item->hash) {
+		/* Written to unseen; so was the other one, if it still has the same bytes. */
+		ksm_item_distrust(twin);
+		ksm_unmerge_item(item);
+		return;
+	}
+	if (ksm_merge_page(twin, twin_page, page)) {
 		ksm_unmerge_item(item);
 		return;
 	}
@@ -222,43 +224,44 @@ static void ksm_try_unstable(struct ksm_item *item, struct page *page)
 	ksm_unstable_insert(item, nid);
 }
 
-/*
- * Whether an unchanged page may stay where it waits, unsought. A merged page of its content can't
- * have come up since, for that would have been made with it; but one can have got room, or have
- * moved here from another node.
- */
-static bool ksm_keeps_place(struct ksm_item *item)
+/* Read a page. Returns whether its content is what it was at the last visit. */
+static bool ksm_read(struct ksm_item *item, struct page *page, bool clean)
 {
-	return item->state == KSM_UNSTABLE && !item->full && ksm_knobs.across_nodes && !item->nid;
+	u32 hash = ksm_hash(page);
+	bool changed = hash != item->hash;
+
+	if (item->state == KSM_STABLE)
+		ksm_node_detach(item);		/* written to since: a copy stands here now */
+	if (changed) {
+		ksm_item_unfile(item);
+		item->hash = hash;
+	}
+	ksm_track_hashed(item, page_to_pfn(page), clean, changed);
+	return !changed;
 }
 
 /**
  * ksm_visit - decide about one page
  * @item: its record
  * @page: the anonymous page found there, with a reference
+ * @known: whether it is what the record knows and need not be read
+ * @clean: whether its entry was clean before it is read
  *
  * A page is merged when it was seen twice with the same content: with a merged page of that
  * content, or with another page that waits in the unstable tree. One that changed since its last
  * visit is left alone until the next.
  */
-static void ksm_visit(struct ksm_item *item, struct page *page)
+static void ksm_visit(struct ksm_item *item, struct page *page, bool known, bool clean)
 {
 	struct ksm_node *node = ksm_folio_node(page_folio(page));
-	u32 hash;
 
 	if (node) {
 		ksm_visit_merged(item, page, node);
 		return;
 	}
-	hash = ksm_hash(page);
-	if (item->state == KSM_STABLE)
-		ksm_node_detach(item);		/* written to since: a copy stands here now */
-	if (hash != item->hash) {
-		ksm_item_unfile(item);
-		item->hash = hash;
+	if (!known && !ksm_read(item, page, clean))
 		return;
-	}
-	if (READ_ONCE(ksm_knobs.use_zero_pages) && ksm_hash_is_zero(hash)) {
+	if (READ_ONCE(ksm_knobs.use_zero_pages) && ksm_hash_is_zero(item->hash)) {
 		ksm_item_unfile(item);
 		if (!ksm_merge_zero(item, page))
 			return;
@@ -272,270 +275,6 @@ static void ksm_visit(struct ksm_item *item, struct page *page)
 
 /* -- a batch of pages -------------------------------------------------------------------------- */
 
-/**
- * struct ksm_batch - what one look at a page table found
- * @slot: the process
- * @block: records of the pages, if there are any yet
- * @first: address of the first page found
- * @next: where to look next
- * @end: end of the block, or of the area if that comes before
- * @budget: how many pages may still be looked at
- * @present: a bit for each page found
- * @looked: a bit for each page that was not left out by smart_scan
- * @visit: a bit for each page that needs more than a look
- * @riding: a bit for each page whose reference also holds the next one: both are of one large
- *	folio, which could not be split if it were held twice
- * @last: the page added last to @visit
- * @pages: the pages of @visit, with references
- */
-struct ksm_batch {
-	struct ksm_slot *slot;
-	struct ksm_block *block;
-	unsigned long first;
-	unsigned long next;
-	unsigned long end;
-	unsigned int budget;
-	unsigned long present;
-	unsigned long looked;
-	unsigned long visit;
-	unsigned long riding;
-	unsigned int last;
-	struct page *pages[KSM_BLOCK_PAGES];
-};
-
-static unsigned int ksm_index(unsigned long address)
-{
-	return (address >> PAGE_SHIFT) % KSM_BLOCK_PAGES;
-}
-
-static void ksm_batch_open(struct ksm_batch *b, unsigned long address, unsigned long end)
-{
-	b->block = ksm_block_find(b->slot, address);
-	b->first = address;
-	b->end = min(end, (address & KSM_BLOCK_MASK) + KSM_BLOCK_SIZE);
-}
-
-/* A merged page that its record knows needs nothing. */
-static bool ksm_settled(const struct ksm_item *item, struct folio *folio)
-{
-	return item->state == KSM_STABLE && item->node == ksm_folio_node(folio) &&
-	       item->node->nid == ksm_nid(folio_pfn(folio));
-}
-
-/* How many visits to leave out after one of this age that led to nothing. */
-static unsigned int ksm_skips(unsigned int age)
-{
-	return age <= 5 ? (age <= 3 ? 1 : 2) : (age <= 8 ? 4 : 8);
-}
-
-VISIBLE_IF_KUNIT bool ksm_smart_skip(struct ksm_item *item)
-{
-	u8 age = item->age;
-
-	if (!READ_ONCE(ksm_knobs.smart_scan))
-		return false;
-	if (age < U8_MAX)
-		item->age++;
-	if (age < KSM_SMART_AGE)
-		return false;
-	if (!item->skips) {
-		item->skips = ksm_skips(age);
-		return false;
-	}
-	item->skips--;
-	ksm_stat.skipped++;
-	return true;
-}
-
-/* Look at one page, page table locked. */
-static void ksm_batch_add(struct ksm_batch *b, unsigned long address, struct page *page)
-{
-	unsigned int index = ksm_index(address);
-	struct ksm_item *item = b->block ? &b->block->items[index] : NULL;
-	struct folio *folio = page_folio(page);
-
-	if (item && item->state == KSM_UNTRACKED)
-		item = NULL;
-	b->present |= BIT(index);
-	/* One that is merged, or was until written to, is never left out: counters wait for it. */
-	if (item && item->state != KSM_STABLE && !folio_test_ksm(folio) && ksm_smart_skip(item))
-		return;
-	b->looked |= BIT(index);
-	b->budget--;
-	if (item && ksm_settled(item, folio))
-		return;
-	if (folio_test_large(folio) && b->visit && page_folio(b->pages[b->last]) == folio)
-		b->riding |= BIT(b->last);
-	else
-		folio_get(folio);
-	b->visit |= BIT(index);
-	b->pages[index] = page;
-	b->last = index;
-}
-
-/*
- * A page that carries memory tags equals no other page, whatever its bytes. Were such pages to wait
- * in the unstable tree, enough of them would hide those that do merge. A merged page that got tags
- * later is known already.
- */
-static bool ksm_is_tagged(struct page *page)
-{
-#ifdef CONFIG_ARM64_MTE
-	return page_mte_tagged(page) && !PageKsm(page);
-#else
-	return false;
-#endif
-}
-
-static bool ksm_is_candidate(struct page *page)
-{
-	return page && PageAnon(page) && !is_zone_device_page(page) && !ksm_is_tagged(page);
-}
-
-static int ksm_gather_huge(struct ksm_batch *b, pmd_t *pmdp, unsigned long address,
-			   unsigned long end, struct mm_walk *walk)
-{
-	spinlock_t *ptl = pmd_lock(walk->mm, pmdp);
-	pmd_t pmd = pmdp_get(pmdp);
-	struct page *page = NULL;
-
-	if (pmd_present(pmd) && pmd_leaf(pmd))
-		page = vm_normal_page_pmd(walk->vma, address, pmd);
-	if (ksm_is_candidate(page)) {
-		page += (address & ~PMD_MASK) >> PAGE_SHIFT;
-		ksm_batch_open(b, address, end);
-		for (; address < b->end && b->budget; address += PAGE_SIZE)
-			ksm_batch_add(b, address, page++);
-		b->next = address;
-	}
-	if (!pmd_leaf(pmd))
-		walk->action = ACTION_AGAIN;	/* split meanwhile: it has a page table now */
-	spin_unlock(ptl);
-	return !!b->present;
-}
-
-/* Look at the pages of one page table, up to the end of the first block that has any. */
-static int ksm_gather_pmd(pmd_t *pmdp, unsigned long address, unsigned long end,
-			  struct mm_walk *walk)
-{
-	struct ksm_batch *b = walk->private;
-	pmd_t pmd = pmdp_get_lockless(pmdp);
-	pte_t *start, *ptep;
-	spinlock_t *ptl;
-
-	cond_resched();
-	if (!pmd_present(pmd))
-		return 0;
-	if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && pmd_leaf(pmd))
-		return ksm_gather_huge(b, pmdp, address, end, walk);
-	start = pte_offset_map_lock(walk->mm, pmdp, address, &ptl);
-	if (!start)
-		return 0;
-	for (ptep = start; address < end && b->budget; ptep++, address += PAGE_SIZE) {
-		pte_t pte = ptep_get(ptep);
-		struct page *page;
-
-		page = pte_present(pte) ? vm_normal_page(walk->vma, address, pte) : NULL;
-		if (!ksm_is_candidate(page))
-			continue;
-		if (!b->present) {
-			ksm_batch_open(b, address, end);
-			end = b->end;
-		}
-		ksm_batch_add(b, address, page);
-	}
-	pte_unmap_unlock(start, ptl);
-	b->next = address;
-	return !!b->present;
-}
-
-static const struct mm_walk_ops ksm_gather_ops = {
-	.pmd_entry = ksm_gather_pmd,
-	.walk_lock = PGWALK_RDLOCK,
-};
-
-static void ksm_batch_drop(struct ksm_batch *b, unsigned long visit)
-{
-	unsigned long i;
-
-	for_each_set_bit(i, &visit, KSM_BLOCK_PAGES)
-		if (!(b->riding & BIT(i)))
-			put_page(b->pages[i]);
-	b->visit &= ~visit;
-}
-
-/*
- * Bring the records in line with what was found: those of pages that are gone are dropped, new
- * pages get one. Without memory for a block of them its pages wait for the next pass.
- */
-static void ksm_batch_file(struct ksm_batch *b, struct vm_area_struct *vma)
-{
-	unsigned long seen = GENMASK(ksm_index(b->next - PAGE_SIZE), ksm_index(b->first));
-	unsigned long i;
-
-	ksm_items_forget(b->slot, ksm_cursor.address, b->first);
-	ksm_cursor.address = b->next;
-	b->block = ksm_block_get(b->slot, b->first);
-	if (!b->block) {
-		ksm_batch_drop(b, b->visit);
-		return;
-	}
-	for_each_set_bit(i, &b->visit, KSM_BLOCK_PAGES) {
-		ksm_item_track(b->block, i);
-		flush_anon_page(vma, b->pages[i], b->block->start + i * PAGE_SIZE);
-		flush_dcache_page(b->pages[i]);
-	}
-	if (seen & ~b->present)
-		ksm_block_forget(b->slot, b->block, seen & ~b->present);
-}
-
-/* Find the next pages to look at in the cursor's process; mmap_lock is held. */
-static bool ksm_gather(struct ksm_batch *b)
-{
-	struct mm_struct *mm = b->slot->slot.mm;
-	struct vm_area_struct *vma;
-
-	VMA_ITERATOR(vmi, mm, ksm_cursor.address);
-
-	b->present = 0;
-	b->looked = 0;
-	b->visit = 0;
-	b->riding = 0;
-	if (ksm_exiting(mm))
-		return false;
-	for_each_vma(vmi, vma) {
-		if (!(vma->vm_flags & VM_MERGEABLE))
-			continue;
-		ksm_cursor.areas = true;
-		if (!vma->anon_vma)
-			continue;
-		if (walk_page_range_vma(vma, max(ksm_cursor.address, vma->vm_start), vma->vm_end,
-					&ksm_gather_ops, b) <= 0)
-			continue;
-		ksm_batch_file(b, vma);
-		return true;
-	}
-	return false;
-}
-
-/*
- * A large folio was split at a visit, and with it went the reference that its next pages rode on.
- * They, and what lies behind them, are looked at anew: nothing of it was done yet.
- */
-static void ksm_batch_rewind(struct ksm_batch *b)
-{
-	unsigned long first = __ffs(b->visit);
-	unsigned long again = b->looked & ~(BIT(first) - 1);
-
-	ksm_cursor.address = b->block->start + first * PAGE_SIZE;
-	b->looked &= ~again;
-	b->budget += hweight_long(again);
-	while (b->riding & BIT(__ffs(b->visit)))
-		b->visit &= b->visit - 1;
-	b->visit &= b->visit - 1;
-	ksm_batch_drop(b, b->visit);
-}
-
 static void ksm_batch_visit(struct ksm_batch *b)
 {
 	unsigned long i;
@@ -543,7 +282,7 @@ static void ksm_batch_visit(struct ksm_batch *b)
 	for_each_set_bit(i, &b->visit, KSM_BLOCK_PAGES) {
 		struct page *page = b->pages[i];
 
-		ksm_visit(&b->block->items[i], page);
+		ksm_visit(&b->block->items[i], page, b->known & BIT(i), b->clean & BIT(i));
 		cond_resched();
 		if (!(b->riding & BIT(i))) {
 			put_page(page);

@@ -274,6 +274,8 @@ int ksm_merge_page(struct ksm_item *item, struct page *page, struct page *kpage)
 	struct vm_area_struct *vma;
 	int err = -EFAULT;
 
+	/* Protecting the page cleans its entry: what was written before shows no longer. */
+	ksm_item_distrust(item);
 	mmap_read_lock(mm);
 	vma = ksm_area(mm, ksm_item_address(item));
 	if (vma)
@@ -303,6 +305,7 @@ int ksm_merge_zero(struct ksm_item *item, struct page *page)
 	struct vm_area_struct *vma;
 	int err = 0;
 
+	ksm_item_distrust(item);
 	mmap_read_lock(mm);
 	vma = ksm_area(mm, ksm_item_address(item));
 	if (vma) {

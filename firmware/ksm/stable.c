@@ -133,6 +133,7 @@ static void ksm_item_release(struct ksm_node *node, struct ksm_item *item)
 	ksm_count_sharer(node, item, -1);
 	put_anon_vma(item->anon_vma);
 	item->state = KSM_VOLATILE;
+	ksm_item_distrust(item);
 }
 
 /* Drop a node that no folio points back to any more: nobody can find its list but us. */

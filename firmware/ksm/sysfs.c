@@ -53,6 +53,8 @@ static ssize_t ksm_knob_store(struct kobject *kobj, struct kobj_attribute *attr,
 KSM_KNOB(sleep_millisecs, ksm_knobs.sleep_ms, 0, false);
 KSM_KNOB(use_zero_pages, ksm_knobs.use_zero_pages, 0, true);
 KSM_KNOB(smart_scan, ksm_knobs.smart_scan, 0, true);
+/* Ours: whether pages that were not written to since they were read are read again. */
+KSM_KNOB(track_writes, ksm_knobs.track_writes, 0, true);
 KSM_KNOB(stable_node_chains_prune_millisecs, ksm_knobs.prune_ms, 0, false);
 /* From 2.6.32: how many merged pages there may be; 0: any number. Mainline has it no longer. */
 KSM_KNOB(max_kernel_pages, ksm_knobs.max_kernel_pages, 0, false);
@@ -216,6 +218,9 @@ KSM_COUNTER(pages_shared, ksm_stat.shared);
 KSM_COUNTER(pages_sharing, ksm_stat.sharing);
 KSM_COUNTER(pages_unshared, ksm_stat.unshared);
 KSM_COUNTER(pages_skipped, ksm_stat.skipped);
+/* Ours: entries cleaned so that the next write shows, and writes that did. */
+KSM_COUNTER(pages_cleaned, ksm_stat.cleaned);
+KSM_COUNTER(pages_rewritten, ksm_stat.rewritten);
 KSM_COUNTER(full_scans, ksm_cursor.scans);
 KSM_COUNTER(stable_node_chains, ksm_stat.chains);
 KSM_COUNTER(stable_node_dups, ksm_stat.dups);
@@ -261,6 +266,7 @@ static struct attribute *ksm_attrs[] = {
 #endif
 	&use_zero_pages_knob.attr.attr,
 	&smart_scan_knob.attr.attr,
+	&track_writes_knob.attr.attr,
 	&advisor_mode_attr.attr,
 	&advisor_max_cpu_knob.attr.attr,
 	&advisor_min_pages_to_scan_knob.attr.attr,
@@ -272,6 +278,8 @@ static struct attribute *ksm_attrs[] = {
 	&pages_unshared_counter.attr.attr,
 	&pages_volatile_attr.attr,
 	&pages_skipped_counter.attr.attr,
+	&pages_cleaned_counter.attr.attr,
+	&pages_rewritten_counter.attr.attr,
 	&ksm_zero_pages_attr.attr,
 	&full_scans_counter.attr.attr,
 	&stable_node_chains_counter.attr.attr,

@@ -121,6 +121,7 @@ void ksm_unmerge_item(struct ksm_item *item)
 	struct vm_area_struct *vma;
 
 	put_anon_vma(item->anon_vma);
+	ksm_item_distrust(item);
 	mmap_read_lock(mm);
 	vma = ksm_area(mm, address);
 	if (vma)

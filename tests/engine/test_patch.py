@@ -25,7 +25,7 @@ WORK = PROJECT / "build/checks/patched"
 """Where the other tree is built: a place that stays, so that a second build is quick."""
 
 TARBALL = Path("/usr/src/linux-source-6.12.tar.xz")
-CHANGED = ("mm/Kconfig", "mm/Makefile")
+CHANGED = ("arch/um/kernel/skas/uaccess.c", "mm/Kconfig", "mm/Makefile")
 """What the patch changes of the kernel's own files."""
 
 APPLIERS = {
