@@ -8,6 +8,7 @@ struct ksm_test_saved {
 	struct ksm_knobs knobs;
 	struct ksm_stat stat;
 	struct ksm_advisor advisor;
+	unsigned long scans;
 };
 
 /**
@@ -23,6 +24,7 @@ int ksm_test_init(struct kunit *test)
 	saved->knobs = ksm_knobs;
 	saved->stat = ksm_stat;
 	saved->advisor = ksm_advisor;
+	saved->scans = ksm_cursor.scans;
 	test->priv = saved;
 	return 0;
 }
@@ -46,6 +48,7 @@ void ksm_test_exit(struct kunit *test)
 	ksm_knobs = saved->knobs;
 	ksm_stat = saved->stat;
 	ksm_advisor = saved->advisor;
+	ksm_cursor.scans = saved->scans;
 }
 
 /**

@@ -25,6 +25,10 @@
 #include <linux/swap.h>
 #include <linux/xarray.h>
 
+#ifdef CONFIG_ARM64_MTE
+#include <asm/mte.h>
+#endif
+
 #include "../internal.h"
 #include "../mm_slot.h"
 
@@ -385,6 +389,15 @@ void ksm_unstable_erase(struct ksm_item *item);
 struct ksm_item *ksm_unstable_first(u32 hash, int nid);
 struct ksm_item *ksm_unstable_next(struct ksm_item *item);
 
+static inline bool ksm_has_tags(struct page *page)
+{
+#ifdef CONFIG_ARM64_MTE
+	return page_mte_tagged(page);
+#else
+	return false;
+#endif
+}
+
 /* merge.c */
 struct page *ksm_item_page(struct ksm_item *item);
 bool ksm_has_other_users(struct folio *folio);
@@ -408,6 +421,8 @@ void ksm_wait_while_offlining(void);
 void ksm_hash_init(void);
 u32 ksm_hash(struct page *page);
 bool ksm_hash_is_zero(u32 hash);
+bool ksm_is_equal(struct page *page, struct page *other);
+bool ksm_differ_neon(const void *page, const void *other);
 u64 ksm_nh(const u32 *words, const u32 *key);
 u64 ksm_nh_neon(const u32 *words, const u32 *key);
 

@@ -6,9 +6,6 @@
  */
 #include <kunit/visibility.h>
 
-#ifdef CONFIG_ARM64_MTE
-#include <asm/mte.h>
-#endif
 #include <asm/tlbflush.h>
 
 #include "engine.h"
@@ -81,10 +78,10 @@ static void ksm_batch_looked(struct ksm_batch *b, unsigned long address)
 	b->budget--;
 }
 
-static void ksm_batch_take(struct ksm_batch *b, unsigned long address, struct page *page)
+static void ksm_batch_take(struct ksm_batch *b, unsigned long address, struct page *page,
+			   struct folio *folio)
 {
 	unsigned int index = ksm_index(address);
-	struct folio *folio = page_folio(page);
 
 	if (folio_test_large(folio) && b->visit && page_folio(b->pages[b->last]) == folio)
 		b->riding |= BIT(b->last);
@@ -124,14 +121,16 @@ static bool ksm_unchanged(const struct ksm_batch *b, const struct ksm_item *item
 
 /* Whether the next write to a page will show, once it is read; cleans its entry for that. */
 static bool ksm_make_clean(struct ksm_batch *b, struct vm_area_struct *vma, unsigned long address,
-			   pte_t *ptep, struct folio *folio, const struct ksm_item *item)
+			   pte_t *ptep, pte_t pte, struct folio *folio,
+			   const struct ksm_item *item)
 {
-	if (!b->tracks || !ksm_is_trackable(folio))
+	bool dirty = pte_dirty(pte);
+
+	if (!b->tracks || (dirty && item && item->state != KSM_STABLE && item->wait) ||
+	    !ksm_is_trackable(folio))
 		return false;
-	if (!pte_dirty(ptep_get(ptep)))
+	if (!dirty)
 		return true;
-	if (item && item->state != KSM_STABLE && item->wait)
-		return false;
 	ksm_track_clean(vma, address, ptep, folio);
 	b->cleaned |= BIT(ksm_index(address));
 	return true;
@@ -139,7 +138,7 @@ static bool ksm_make_clean(struct ksm_batch *b, struct vm_area_struct *vma, unsi
 
 /* A page of which the record knows what it holds. */
 static void ksm_look_known(struct ksm_batch *b, unsigned long address, struct page *page,
-			   struct ksm_item *item)
+			   struct folio *folio, struct ksm_item *item)
 {
 	bool stays = ksm_keeps_place(item);
 
@@ -148,23 +147,21 @@ static void ksm_look_known(struct ksm_batch *b, unsigned long address, struct pa
 	ksm_batch_looked(b, address);
 	if (stays)
 		return;
-	ksm_batch_take(b, address, page);
+	ksm_batch_take(b, address, page, folio);
 	b->known |= BIT(ksm_index(address));
 }
 
 /* A page that has to be read, or that is merged. Returns whether it is not left out. */
 static bool ksm_look_unknown(struct ksm_batch *b, unsigned long address, struct page *page,
-			     struct ksm_item *item)
+			     struct folio *folio, struct ksm_item *item)
 {
-	struct folio *folio = page_folio(page);
-
 	/* One that is merged, or was until written to, is never left out: counters wait for it. */
 	if (item && item->state != KSM_STABLE && !folio_test_ksm(folio) && ksm_smart_skip(item))
 		return false;
 	ksm_batch_looked(b, address);
 	if (item && ksm_settled(item, folio))
 		return false;
-	ksm_batch_take(b, address, page);
+	ksm_batch_take(b, address, page, folio);
 	return !folio_test_ksm(folio);
 }
 
@@ -173,24 +170,17 @@ static bool ksm_look_unknown(struct ksm_batch *b, unsigned long address, struct 
  * in the unstable tree, enough of them would hide those that do merge. A merged page that got tags
  * later is known already.
  */
-static bool ksm_is_tagged(struct page *page)
+static bool ksm_is_candidate(struct page *page, struct folio *folio)
 {
-#ifdef CONFIG_ARM64_MTE
-	return page_mte_tagged(page) && !PageKsm(page);
-#else
-	return false;
-#endif
-}
-
-static bool ksm_is_candidate(struct page *page)
-{
-	return page && PageAnon(page) && !is_zone_device_page(page) && !ksm_is_tagged(page);
+	return folio_test_anon(folio) && !folio_is_zone_device(folio) &&
+	       (!ksm_has_tags(page) || folio_test_ksm(folio));
 }
 
 static void ksm_look(struct ksm_batch *b, struct vm_area_struct *vma, unsigned long address,
 		     pte_t *ptep, pte_t pte)
 {
 	struct ksm_item *item = ksm_batch_item(b, ksm_index(address));
+	struct folio *folio;
 	struct page *page;
 
 	if (item && ksm_settled_entry(b, item, pte)) {
@@ -199,22 +189,25 @@ static void ksm_look(struct ksm_batch *b, struct vm_area_struct *vma, unsigned l
 		return;
 	}
 	page = vm_normal_page(vma, address, pte);
-	if (!ksm_is_candidate(page))
+	if (!page)
+		return;
+	folio = page_folio(page);
+	if (!ksm_is_candidate(page, folio))
 		return;
 	ksm_batch_found(b, address);
 	if (item && item->known) {
-		if (ksm_unchanged(b, item, page_folio(page), pte)) {
-			ksm_look_known(b, address, page, item);
+		if (ksm_unchanged(b, item, folio, pte)) {
+			ksm_look_known(b, address, page, folio, item);
 			return;
 		}
 		/* Never left out: a change is found by the pass that follows it. */
-		ksm_track_lost(item, pte_dirty(pte));
+		ksm_track_lost(item, pte_dirty(pte) && item->frame == (u32)pte_pfn(pte));
 		ksm_batch_looked(b, address);
-		ksm_batch_take(b, address, page);
-	} else if (!ksm_look_unknown(b, address, page, item)) {
+		ksm_batch_take(b, address, page, folio);
+	} else if (!ksm_look_unknown(b, address, page, folio, item)) {
 		return;
 	}
-	if (ksm_make_clean(b, vma, address, ptep, page_folio(page), item))
+	if (ksm_make_clean(b, vma, address, ptep, pte, folio, item))
 		b->clean |= BIT(ksm_index(address));
 }
 
@@ -276,7 +269,7 @@ static int ksm_gather_huge(struct ksm_batch *b, pmd_t *pmdp, unsigned long addre
 
 	if (pmd_present(pmd) && pmd_leaf(pmd))
 		page = vm_normal_page_pmd(walk->vma, address, pmd);
-	if (ksm_is_candidate(page)) {
+	if (page && ksm_is_candidate(page, page_folio(page))) {
 		page += (address & ~PMD_MASK) >> PAGE_SHIFT;
 		end = ksm_block_end(address, end);
 		ksm_batch_open(b, address);
@@ -286,7 +279,7 @@ static int ksm_gather_huge(struct ksm_batch *b, pmd_t *pmdp, unsigned long addre
 			ksm_batch_found(b, address);
 			if (item && item->known)
 				ksm_item_distrust(item);
-			ksm_look_unknown(b, address, page, item);
+			ksm_look_unknown(b, address, page, page_folio(page), item);
 		}
 		b->next = address;
 	}

@@ -21,6 +21,7 @@
 #define kernel_neon_begin()	do { } while (0)
 #define kernel_neon_end()	do { } while (0)
 #define ksm_nh_neon		ksm_nh
+#define ksm_differ_neon(a, b)	memcmp(a, b, PAGE_SIZE)
 #endif
 
 static u32 ksm_hash_key[KSM_HASH_WORDS] __aligned(64) __read_mostly;
@@ -76,6 +77,30 @@ u32 ksm_hash(struct page *page)
 	}
 	kunmap_local(address);
 	return hash;
+}
+
+/**
+ * ksm_is_equal - whether two pages hold the same bytes
+ * @page: a page that the caller holds a reference to
+ * @other: another one
+ *
+ * As memcmp_pages(), for which pages with memory tags differ from all others, and half its price.
+ */
+bool ksm_is_equal(struct page *page, struct page *other)
+{
+	const void *a, *b;
+	bool differ;
+
+	if (!may_use_simd())
+		return !memcmp_pages(page, other);
+	a = kmap_local_page(page);
+	b = kmap_local_page(other);
+	kernel_neon_begin();
+	differ = ksm_differ_neon(a, b);
+	kernel_neon_end();
+	kunmap_local(b);
+	kunmap_local(a);
+	return !differ && !ksm_has_tags(page) && !ksm_has_tags(other);
 }
 
 /**

@@ -247,12 +247,35 @@ static void ksm_test_low_entropy(struct kunit *test)
 	KUNIT_EXPECT_LT(test, met, 3);
 }
 
+/* Pages are equal only if every byte is. */
+static void ksm_test_equal(struct kunit *test)
+{
+	struct folio *one = ksm_test_folio(test), *other = ksm_test_folio(test);
+	u8 *bytes = folio_address(one);
+	struct rnd_state random;
+	unsigned int i;
+
+	prandom_seed_state(&random, 5);
+	prandom_bytes_state(&random, bytes, PAGE_SIZE);
+	memcpy(folio_address(other), bytes, PAGE_SIZE);
+	KUNIT_EXPECT_TRUE(test, ksm_is_equal(folio_page(one, 0), folio_page(other, 0)));
+	for (i = 0; i < PAGE_SIZE; i++) {
+		bytes[i] ^= BIT(i % 8);
+		KUNIT_EXPECT_FALSE(test, ksm_is_equal(folio_page(one, 0), folio_page(other, 0)));
+		bytes[i] ^= BIT(i % 8);
+	}
+	KUNIT_EXPECT_TRUE(test, ksm_is_equal(folio_page(one, 0), folio_page(other, 0)));
+	folio_put(one);
+	folio_put(other);
+}
+
 static struct kunit_case ksm_hash_cases[] = {
 	KUNIT_CASE_PARAM(ksm_test_known_sums, ksm_test_sums_gen_params),
 	KUNIT_CASE(ksm_test_random_sums),
 	KUNIT_CASE(ksm_test_zero_page),
 	KUNIT_CASE(ksm_test_key_stays),
 	KUNIT_CASE(ksm_test_every_byte),
+	KUNIT_CASE(ksm_test_equal),
 	KUNIT_CASE_PARAM(ksm_test_low_entropy, ksm_test_families_gen_params),
 	{}
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The content hash's inner loop on NEON; see hash.c. Called between kernel_neon_begin() and
- * kernel_neon_end(), and compiled apart, since only here may the compiler use vector registers.
+ * Hashing's and comparing's inner loops on NEON; see hash.c. Called between kernel_neon_begin()
+ * and kernel_neon_end(), and compiled apart, since only here may the compiler use vector registers.
  */
 #include "engine.h"
 
@@ -33,4 +33,35 @@ u64 ksm_nh_neon(const u32 *words, const u32 *key)
 		d = vmlal_high_u32(d, w2, w3);
 	}
 	return vaddvq_u64(vaddq_u64(vaddq_u64(a, b), vaddq_u64(c, d)));
+}
+
+/**
+ * ksm_differ_neon - whether two pages differ
+ * @page: PAGE_SIZE bytes
+ * @other: as many
+ *
+ * Looks whether they did every quarter of a kibibyte.
+ */
+bool ksm_differ_neon(const void *page, const void *other)
+{
+	const u32 *a = page, *b = other, *end = page + PAGE_SIZE;
+
+	while (a < end) {
+		uint32x4_t differ = vdupq_n_u32(0);
+		const u32 *stop = a + 64;
+
+#pragma GCC unroll 4
+		for (; a < stop; a += 16, b += 16) {
+			uint32x4_t d0 = veorq_u32(vld1q_u32(a), vld1q_u32(b));
+			uint32x4_t d1 = veorq_u32(vld1q_u32(a + 4), vld1q_u32(b + 4));
+			uint32x4_t d2 = veorq_u32(vld1q_u32(a + 8), vld1q_u32(b + 8));
+			uint32x4_t d3 = veorq_u32(vld1q_u32(a + 12), vld1q_u32(b + 12));
+
+			differ = vorrq_u32(differ, vorrq_u32(vorrq_u32(d0, d1),
+							     vorrq_u32(d2, d3)));
+		}
+		if (vmaxvq_u32(differ))
+			return true;
+	}
+	return false;
 }

@@ -157,10 +157,15 @@ static bool ksm_twin_unfit(struct page *page, struct ksm_item *twin, struct page
 	       (folio != page_folio(page) && ksm_has_other_users(folio));
 }
 
-enum ksm_verdict { KSM_DIFFERENT, KSM_ALIKE, KSM_ITSELF };
+enum ksm_verdict { KSM_DIFFERENT, KSM_ALIKE, KSM_ITSELF, KSM_CHANGED };
 
-static enum ksm_verdict ksm_compare(struct page *page, struct ksm_item *twin,
-				    struct page *twin_page)
+/*
+ * With @known the page is what its record knows. If the other one was so too when it was looked at
+ * last, the comparison that a merge makes under protection is left to find the rare exception; then
+ * neither record knows its page any more, and the next time they are compared here.
+ */
+static enum ksm_verdict ksm_compare(struct ksm_item *item, struct page *page, bool known,
+				    struct ksm_item *twin, struct page *twin_page)
 {
 	if (page == twin_page)
 		return KSM_ITSELF;	/* mapped by both since a fork: nothing to gain */
@@ -168,10 +173,10 @@ static enum ksm_verdict ksm_compare(struct page *page, struct ksm_item *twin,
 		ksm_unstable_erase(twin);	/* so that this page can wait in its place */
 		return KSM_DIFFERENT;
 	}
-	if (!memcmp_pages(page, twin_page))
+	if ((known && twin->known) || ksm_is_equal(page, twin_page))
 		return KSM_ALIKE;
 	ksm_twin_rehash(twin, twin_page);
-	return KSM_DIFFERENT;
+	return ksm_hash(page) == item->hash ? KSM_DIFFERENT : KSM_CHANGED;
 }
 
 /*
@@ -198,7 +203,7 @@ static void ksm_merge_alike(struct ksm_item *item, struct page *page, struct ksm
 }
 
 /* Look for the page's like among the unmerged ones; without one, wait there for it. */
-static void ksm_try_unstable(struct ksm_item *item, struct page *page)
+static void ksm_try_unstable(struct ksm_item *item, struct page *page, bool known)
 {
 	int nid = ksm_nid(page_to_pfn(page)), tries = KSM_COLLISIONS;
 	struct ksm_item *twin, *next;
@@ -212,13 +217,15 @@ static void ksm_try_unstable(struct ksm_item *item, struct page *page)
 			ksm_unstable_erase(twin);
 			continue;
 		}
-		verdict = ksm_compare(page, twin, twin_page);
+		verdict = ksm_compare(item, page, known, twin, twin_page);
 		if (verdict == KSM_ALIKE) {
 			ksm_merge_alike(item, page, twin, twin_page);
 			return;
 		}
 		put_page(twin_page);
-		if (verdict == KSM_ITSELF)
+		if (verdict == KSM_CHANGED)
+			ksm_item_distrust(item);	/* written to unseen */
+		if (verdict != KSM_DIFFERENT)
 			return;
 	}
 	ksm_unstable_insert(item, nid);
@@ -270,7 +277,7 @@ static void ksm_visit(struct ksm_item *item, struct page *page, bool known, bool
 		return;
 	ksm_item_unfile(item);
 	if (!ksm_try_stable(item, page))
-		ksm_try_unstable(item, page);
+		ksm_try_unstable(item, page, known);
 }
 
 /* -- a batch of pages -------------------------------------------------------------------------- */

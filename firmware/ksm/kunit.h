@@ -24,6 +24,11 @@ static inline enum ksm_state ksm_test_state(const struct ksm_item *item)
 	return item->state;
 }
 
+static inline bool ksm_test_knows(const struct ksm_item *item)
+{
+	return item->known;
+}
+
 static inline void ksm_test_forget_all(struct ksm_slot *slot)
 {
 	ksm_items_forget(slot, 0, ULONG_MAX);

@@ -169,7 +169,7 @@ static int ksm_replace(struct vm_area_struct *vma, unsigned long address, struct
 		ptep_clear_flush(vma, address, ptep);
 		set_pte_at(vma->vm_mm, address, ptep, ksm_new_pte(vma, kpage, protected));
 		folio_remove_rmap_pte(folio, page, vma);
-		if (!folio_mapped(folio))
+		if (folio_test_swapcache(folio) && !folio_mapped(folio))
 			folio_free_swap(folio);
 		folio_put(folio);
 		err = 0;
@@ -230,7 +230,7 @@ static int ksm_merge_locked(struct vm_area_struct *vma, unsigned long address, s
 	err = ksm_protect(vma, address, folio, &protected);
 	if (!err && !kpage)
 		ksm_make_merged(folio);
-	else if (!err && memcmp_pages(page, kpage))
+	else if (!err && !ksm_is_equal(page, kpage))
 		err = -EILSEQ;
 	else if (!err)
 		err = ksm_replace(vma, address, page, kpage, protected);

@@ -10,6 +10,7 @@ what only the debug kernel of qemu-virt is configured with:
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ ROOMY = Hardware(memory_mib=1024)
 """The kernel switches huge pages off on machines with less than 512 MiB."""
 
 EVERYWHERE = ["fork", "merge-any", "max-page-sharing", "counters"]
-ARM64 = ["uffd-marks-after", "swap", "compaction", "huge", "large"]
+ARM64 = ["uffd-marks-after", "swap", "swap-cleaned", "compaction", "huge", "large"]
 """What User-Mode Linux, or its configuration here, lacks."""
 
 
@@ -60,6 +61,29 @@ async def test_memory(kernel: Kernel, feature: str) -> None:
     """What else the kernel does with the same pages."""
     skip_without(kernel, board="qemu-virt", why="User-Mode Linux here has no such feature")
     await run_feature(kernel, feature, DEADLINE_S)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """A disk of a megabyte."""
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(1 << 20))
+    return path
+
+
+async def test_writers(kernel: Kernel, disk: Path) -> None:
+    """Whoever writes, the bytes are right and the page is found again."""
+    await run_writers(kernel, disk, DEADLINE_S)
+
+
+async def run_writers(kernel: Kernel, disk: Path, deadline_s: float) -> None:
+    """The test of writers, with a disk to read from, and a look whether there were all of them."""
+    outcome = await run_on(
+        kernel, ["features", "writers"], deadline_s=deadline_s, hardware=replace(ROOMY, disks=(disk,))
+    )
+    assert_right(outcome, "writers")
+    there = {found[1] for found in outcome.matches("^features: written by (.*)$")}
+    assert {"itself", "read", "/proc/self/mem", "ptrace", "a disk"} <= there
 
 
 async def test_max_kernel_pages(kernel: Kernel) -> None:
@@ -112,6 +136,13 @@ def special_kernel(debug_kernel: Kernel) -> Kernel:
 async def test_special_machines(special_kernel: Kernel, feature: str) -> None:
     """Two nodes, memory tags, memory that fails."""
     await run_feature(special_kernel, feature, DEBUG_DEADLINE_S, SPECIAL[feature])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(DEBUG_DEADLINE_S + 60)
+async def test_writers_of_a_debug_kernel(debug_kernel: Kernel, disk: Path) -> None:
+    """The same where more of them are configured, and more is checked."""
+    await run_writers(debug_kernel, disk, DEBUG_DEADLINE_S)
 
 
 @pytest.mark.long

@@ -142,6 +142,43 @@ void test_swap(void)
 	end_child(&sharer);
 }
 
+/*
+ * Pages that differ are looked at until their entries are clean; then some are written to, all go
+ * to swap and come back. What was written must, whether the entry or only the folio says dirty.
+ */
+#define CLEANED_ROUNDS 12
+#define WRITTEN_EVERY 3
+
+void test_swap_cleaned(void)
+{
+	uint64_t *area, keys[PAGES], expected[WORDS_PER_PAGE];
+
+	swap_to_zram();
+	enter_group();
+	area = mergeable_area(PAGES, 1, PAGES);
+	for (size_t i = 0; i < PAGES; i++)
+		keys[i] = 1 + i;
+	swapped_area = area;
+	for (size_t round = 0; round < CLEANED_ROUNDS; round++) {
+		scans(1 + (int)round % 4);
+		for (size_t i = round % WRITTEN_EVERY; i < PAGES; i += WRITTEN_EVERY)
+			fill_page(page_at(area, i), keys[i] = 10000 * (1 + round) + i);
+		if (round % 2)
+			scans(1);
+		await("all pages to be in swap", is_out);
+		for (size_t i = 0; i < PAGES; i++) {
+			fill_page(expected, keys[i]);
+			errno = 0;
+			if (memcmp(page_at(area, i), expected, 4096))
+				die("wrong bytes in page %zu in round %zu", i, round);
+		}
+	}
+	if (swapoff(SWAP_DEVICE))
+		die("swapoff");
+	scans(4);
+	expect_merged(0, 0);
+}
+
 /* -- large folios ------------------------------------------------------------------------------ */
 
 #define THP_DIR "/sys/kernel/mm/transparent_hugepage/"

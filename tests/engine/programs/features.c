@@ -41,6 +41,8 @@ static const struct {
 	{ "max-kernel-pages", test_max_kernel_pages },
 	{ "counters", test_counters },
 	{ "sleep-changes", test_sleep_changes },
+	{ "writers", test_writers },
+	{ "swap-cleaned", test_swap_cleaned },
 };
 
 /* -- memory and its contents ------------------------------------------------------------------- */

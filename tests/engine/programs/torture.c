@@ -481,6 +481,7 @@ static const struct setting settings[] = {
 	{ "advisor_max_cpu", { "1", "70", "100" } },
 	{ "advisor_target_scan_time", { "1", "200" } },
 	{ "max_kernel_pages", { "0", "0", "100" } }, /* not mainline's */
+	{ "track_writes", { "0", "1", "1" } }, /* nor this */
 };
 
 /* Refusals (EBUSY, EINVAL, a knob this engine lacks) are in order. */
