@@ -161,8 +161,11 @@ void test_swap_cleaned(void)
 	swapped_area = area;
 	for (size_t round = 0; round < CLEANED_ROUNDS; round++) {
 		scans(1 + (int)round % 4);
-		for (size_t i = round % WRITTEN_EVERY; i < PAGES; i += WRITTEN_EVERY)
+		for (size_t i = round % WRITTEN_EVERY; i < PAGES; i += WRITTEN_EVERY) {
+			if (i % 2) /* given up, then written to after all */
+				advise(page_at(area, i), 1, MADV_FREE);
 			fill_page(page_at(area, i), keys[i] = 10000 * (1 + round) + i);
+		}
 		if (round % 2)
 			scans(1);
 		await("all pages to be in swap", is_out);
