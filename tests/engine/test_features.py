@@ -86,6 +86,13 @@ async def run_writers(kernel: Kernel, disk: Path, deadline_s: float) -> None:
     assert {"itself", "read", "/proc/self/mem", "ptrace", "a disk"} <= there
 
 
+async def test_writer_beside(kernel: Kernel) -> None:
+    """A write from another processor, while ksmd looks, is not missed."""
+    skip_without(kernel, board="qemu-virt", why="User-Mode Linux has one processor")
+    two = replace(ROOMY, cpus=2, more_args=("-accel", "tcg,thread=multi"))
+    await run_feature(kernel, "writer-beside", DEADLINE_S, two)
+
+
 async def test_max_kernel_pages(kernel: Kernel) -> None:
     """The limit of 2.6.32."""
     skip_without(kernel, engine="ksmhost", why="mainline has no max_kernel_pages any more")

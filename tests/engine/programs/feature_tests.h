@@ -106,6 +106,7 @@ void test_max_kernel_pages(void);
 void test_counters(void);
 void test_sleep_changes(void);
 void test_writers(void);
+void test_writer_beside(void);
 void test_swap_cleaned(void);
 
 #endif

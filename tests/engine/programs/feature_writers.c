@@ -7,6 +7,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -260,4 +263,51 @@ void test_writers(void)
 	for (size_t writer = 0; writer < WRITERS; writer++)
 		if (there[writer])
 			printf("features: written by %s\n", writers[writer].name);
+}
+
+/* -- a writer that does not stop for KSM ----------------------------------------------------------- */
+
+#define BESIDE_PAGES 8
+#define BESIDE_SCANS 6
+
+static atomic_bool beside_runs, beside_ends;
+
+/* Write from another processor, whose TLB remembers that it may; at the end, to what others have. */
+static void *write_beside(void *area)
+{
+	cpu_set_t second;
+
+	CPU_ZERO(&second);
+	CPU_SET(1, &second);
+	if (sched_setaffinity(0, sizeof(second), &second))
+		die("a second processor");
+	for (uint64_t round = 0; !atomic_load(&beside_ends); round++) {
+		for (size_t i = 0; i < BESIDE_PAGES; i++)
+			page_at(area, i)[round % WORDS_PER_PAGE] = round;
+		atomic_store(&beside_runs, true);
+	}
+	fill_area(area, BESIDE_PAGES, 1, BESIDE_PAGES);
+	return NULL;
+}
+
+void test_writer_beside(void)
+{
+	uint64_t *likes = mergeable_area(BESIDE_PAGES, 1, BESIDE_PAGES);
+	uint64_t *area = mergeable_area(BESIDE_PAGES, 100, BESIDE_PAGES);
+	pthread_t thread;
+
+	errno = pthread_create(&thread, NULL, write_beside, area);
+	if (errno)
+		die("starting a thread");
+	while (!atomic_load(&beside_runs))
+		sleep_ns(POLL_NS);
+	scans(BESIDE_SCANS);
+	atomic_store(&beside_ends, true);
+	pthread_join(thread, NULL);
+	scans(SOON);
+	for (size_t i = 0; i < BESIDE_PAGES; i++)
+		expect("a page written beside KSM is merged",
+		       are_merged(page_at(area, i), page_at(likes, i)), true);
+	check_area(area, BESIDE_PAGES, 1, BESIDE_PAGES);
+	check_area(likes, BESIDE_PAGES, 1, BESIDE_PAGES);
 }
