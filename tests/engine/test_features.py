@@ -79,7 +79,10 @@ async def test_writers(kernel: Kernel, disk: Path) -> None:
 async def run_writers(kernel: Kernel, disk: Path, deadline_s: float) -> None:
     """The test of writers, with a disk to read from, and a look whether there were all of them."""
     outcome = await run_on(
-        kernel, ["features", "writers"], deadline_s=deadline_s, hardware=replace(ROOMY, disks=(disk,))
+        kernel,
+        ["features", "writers"],
+        deadline_s=deadline_s,
+        hardware=replace(ROOMY, disks=(disk,)),
     )
     assert_right(outcome, "writers")
     there = {found[1] for found in outcome.matches("^features: written by (.*)$")}
