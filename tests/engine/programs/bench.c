@@ -8,13 +8,15 @@
  *   unique        every page has a content of its own and nobody writes
  *   few-written   the same, and one word of every twentieth page is changed before each scan
  *   all-written   the same with every page
+ *   all-filled    every page is filled anew before each scan
  *   duplicates    each content is there COPIES times
  *
  * Knobs are left as they are, but for those that scan_once() needs: set smart_scan and others by
  * further words, NAME=VALUE.
  *
- * For each measured scan it prints "scan cpu_ns=... wall_ns=...": ksmd's CPU time by the
- * scheduler's clock, and the time that passed. Under icount, a nanosecond is an instruction.
+ * For each measured scan it prints "own cpu_ns=...", the time of its writes before the scan, and
+ * "scan cpu_ns=... wall_ns=...": ksmd's CPU time by the scheduler's clock, and the time that passed.
+ * Under icount, a nanosecond is an instruction.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -22,6 +24,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common.h"
 
@@ -32,13 +35,15 @@ struct workload {
 	const char *name;
 	size_t copies;	    /* pages that share one content */
 	size_t write_every; /* one page of so many is written before each scan; 0 is none */
+	bool fill;	    /* all of it, not one word */
 };
 
 static const struct workload workloads[] = {
-	{ "unique", 1, 0 },
-	{ "few-written", 1, FEW },
-	{ "all-written", 1, 1 },
-	{ "duplicates", COPIES, 0 },
+	{ "unique", 1, 0, false },
+	{ "few-written", 1, FEW, false },
+	{ "all-written", 1, 1, false },
+	{ "all-filled", 1, 1, true },
+	{ "duplicates", COPIES, 0, false },
 };
 
 static const struct workload *find_workload(const char *name)
@@ -65,8 +70,12 @@ static void write_some(const struct workload *what, uint64_t *memory, size_t pag
 {
 	if (!what->write_every)
 		return;
-	for (size_t i = scan % what->write_every; i < pages; i += what->write_every)
-		memory[i * WORDS_PER_PAGE + scan % WORDS_PER_PAGE] ^= scan + 1;
+	for (size_t i = scan % what->write_every; i < pages; i += what->write_every) {
+		if (what->fill)
+			memset(memory + i * WORDS_PER_PAGE, (int)(scan + i), 4096);
+		else
+			memory[i * WORDS_PER_PAGE + scan % WORDS_PER_PAGE] ^= scan + 1;
+	}
 }
 
 /* The CPU clock of another process, as clock_getcpuclockid(3) makes it. */
@@ -80,13 +89,14 @@ static int64_t cpu_ns(pid_t pid)
 	return used.tv_sec * 1000000000LL + used.tv_nsec;
 }
 
-static void measure(pid_t ksmd, int64_t poll_ns)
+static void measure(pid_t ksmd, int64_t poll_ns, int64_t own)
 {
 	int64_t cpu = cpu_ns(ksmd), wall = now_ns();
 
 	scan_once(ksmd, poll_ns);
 	wall = now_ns() - wall;
 	cpu = cpu_ns(ksmd) - cpu;
+	printf("own cpu_ns=%lld\n", (long long)own);
 	printf("scan cpu_ns=%lld wall_ns=%lld\n", (long long)cpu, (long long)wall);
 }
 
@@ -124,11 +134,14 @@ int main(int argc, char **argv)
 	set_knobs(argv + 6);
 	memory = make_memory(what, pages);
 	for (size_t i = 0; i < warm_up + scans; i++) {
+		int64_t own = cpu_ns(getpid());
+
 		write_some(what, memory, pages, i);
+		own = cpu_ns(getpid()) - own;
 		if (i < warm_up)
 			scan_once(ksmd, poll_ns);
 		else
-			measure(ksmd, poll_ns);
+			measure(ksmd, poll_ns, own);
 	}
 	printf("pages_shared=%ld pages_sharing=%ld pages_unshared=%ld\n", knob("pages_shared"),
 	       knob("pages_sharing"), knob("pages_unshared"));
