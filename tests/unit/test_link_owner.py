@@ -88,7 +88,7 @@ class Odd:
 )
 async def test_a_client_hears_of_what_nobody_foresaw(message: Message) -> None:
     pipe = Pipe(message)
-    client = Client(cast(Any, pipe), cast(Any, Odd()))
+    client = Client(cast(Any, pipe), cast(Any, Odd()), QUICK.spawn_s)
     listening = asyncio.create_task(client._listen())
     async with asyncio.timeout(30):
         told = await pipe.sent.get()
