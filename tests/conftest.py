@@ -8,10 +8,15 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ALONE = tuple(Path(__file__).parent / name for name in ("board", "boot", "engine", "lab"))
 """Tests that use the whole machine: one board, boards side by side, kernels timed by their host."""
 
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("ksmhost", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ksmhost")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Started in the background by a shell: what the tests start would be deaf to Ctrl-C as well.

@@ -127,9 +127,7 @@ def test_answers_of_others_are_not_answered(tmp_path: Path) -> None:
         assert [seq for seq, _ in wire.answers] == [12]
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(garbage=st.lists(st.binary(max_size=300), max_size=4))
 def test_any_garbage_leaves_the_next_frame_whole(
     one_agent: AgentPeer, garbage: list[bytes]

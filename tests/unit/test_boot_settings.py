@@ -111,7 +111,7 @@ def test_a_file_that_is_too_long_or_absent_changes_nothing(
         assert knob(peer, "run") == "0"
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=600))
 def test_the_agent_starts_whatever_is_in_the_file(
     tmp_path_factory: pytest.TempPathFactory, content: bytes

@@ -88,7 +88,7 @@ def test_holm_lies_between_none_and_bonferroni(p_values: list[float]) -> None:
         assert p <= corrected <= min(1.0, p * len(p_values)) + 1e-12
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(samples, samples)
 def test_swapping_turns_better_into_worse(a: list[float], b: list[float]) -> None:
     there = compare(rounds(settle_s=a), rounds(settle_s=b), only("settle_s"), RULE)
@@ -97,7 +97,7 @@ def test_swapping_turns_better_into_worse(a: list[float], b: list[float]) -> Non
     assert back.verdict is turned.get(there.verdict, there.verdict)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(samples, samples, st.floats(0.01, 100))
 def test_the_unit_does_not_matter(a: list[float], b: list[float], factor: float) -> None:
     plain = effect(a, b, TWO_PERCENT, RULE)
@@ -107,7 +107,7 @@ def test_the_unit_does_not_matter(a: list[float], b: list[float], factor: float)
     assert (scaled.low, scaled.high) == pytest.approx((plain.low, plain.high))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=12))
 def test_identical_samples_are_never_better_or_worse(values: list[float]) -> None:
     found = compare(rounds(profit_bytes=values), rounds(profit_bytes=values), read_effects(), RULE)
@@ -203,7 +203,7 @@ def test_never_settled_is_worse_than_late() -> None:
     assert metric.effect is not None and metric.effect.value == 1.0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.one_of(levels, st.just(math.inf)), min_size=1, max_size=12),
     st.lists(st.one_of(levels, st.just(math.inf)), min_size=1, max_size=12),
@@ -217,7 +217,7 @@ def test_an_effect_of_what_may_never_happen_is_a_number(a: list[float], b: list[
         assert not math.isnan(found.in_limits(found.value))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_no_sample_has_a_lesser_p_than_the_least(a: int, b: int) -> None:
     clear = mann_whitney([float(i) for i in range(a)], [100.0 + i for i in range(b)])

@@ -125,7 +125,7 @@ def test_every_cut_is_told(good: Path, tmp_path: Path) -> None:
 
 
 @given(st.data())
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_change_goes_unseen(good: Path, key: Path, tmp_path: Path, data: st.DataObject) -> None:
     content = bytearray(good.read_bytes())
     tail = st.integers(len(content) - 240, len(content) - 1)

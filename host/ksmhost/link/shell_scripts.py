@@ -13,6 +13,8 @@ COUNTERS = frozenset(
         "full_scans",
         "general_profit",
         "ksm_zero_pages",
+        "pages_cleaned",
+        "pages_rewritten",
         "pages_scanned",
         "pages_shared",
         "pages_sharing",

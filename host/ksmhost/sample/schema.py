@@ -53,6 +53,8 @@ RAW: Final[dict[str, Column]] = _table(
     Column("ksm.pages_volatile", Unit.PAGES, False, "tracked pages that change too fast to merge"),
     Column("ksm.pages_scanned", Unit.PAGES, True, "pages looked at by ksmd since boot"),
     Column("ksm.pages_skipped", Unit.PAGES, True, "pages passed over by smart scan"),
+    Column("ksm.pages_cleaned", Unit.PAGES, True, "entries cleaned so that the next write shows"),
+    Column("ksm.pages_rewritten", Unit.PAGES, True, "pages found written to after that"),
     Column("ksm.ksm_zero_pages", Unit.PAGES, False, "pages replaced by the kernel's zero page"),
     Column("ksm.full_scans", Unit.COUNT, True, "passes over all mergeable memory"),
     Column("ksm.stable_node_chains", Unit.COUNT, False, "contents shared past the sharing limit"),
