@@ -54,7 +54,7 @@ def comparison_page(
     """A page of a comparison; `words` is what the user called A and B, `runs` are all of theirs."""
     a, b = words
     cautions = [each for each in (*troubled(found), too_few(found)) if each]
-    cautions += _cautions(runs, differing)
+    cautions += _cautions(runs, differing, found.exact)
     lead = [
         element("p", "ksmhost compare · A ", element("code", a), " · B ", element("code", b)),
         element("h1", unbroken(sentence(found))),
@@ -72,13 +72,14 @@ def comparison_page(
     return Page(f"{a} against {b}: ksmhost compare", join(lead), sections, _TONES[found.verdict])
 
 
-def _cautions(runs: Sides, differing: Sequence[Difference]) -> list[str]:
+def _cautions(runs: Sides, differing: Sequence[Difference], exact: bool) -> list[str]:
     told = [
         f"They differ in {each.what} (A {each.a}, B {each.b}): these are not the same thing."
         for each in differing
         if each.what in MUST_AGREE
     ]
-    if any("(emulated)" in run.info.where for side in runs for run in side):
+    emulated = any("(emulated)" in run.info.where for side in runs for run in side)
+    if emulated and not exact:
         told.append("The board was emulated: its clock time is as good as its host's.")
     return told
 
