@@ -245,7 +245,11 @@ static void merge_in_folios(size_t pages)
 		fill_page(expected, 100000 + i / 2);
 		expect("a page is merged", is_merged(page), true);
 		expect("a merged page differs", memcmp(page, expected, 4096), 0);
-		fill_page(page, 1 + places[i][0] * pages + places[i][1]);
+	}
+	for (size_t i = 0; i < 4; i++) {
+		size_t place = places[i][0] * pages + places[i][1];
+
+		fill_page(page_at(area, place), 1 + place);
 	}
 	check_area(area, FOLIOS * pages, 1, FOLIOS * pages);
 	scans(2);

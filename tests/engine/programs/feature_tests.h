@@ -57,16 +57,19 @@ uint64_t frame_of(const void *address);
 bool pagemap_bit(const void *address, unsigned bit);
 
 /* Bits of /proc/kpageflags, and how often a frame is mapped. */
-#define FRAME_KSM 21
 #define FRAME_HUGE 22
 bool frame_bit(uint64_t frame, unsigned bit);
 uint64_t frame_mappings(uint64_t frame);
 
+/*
+ * Of memory that no fork shares, and whose contents all stand there more than once. The kernel's own
+ * bit does not tell: in 6.12 /proc/kpageflags sets it for every anonymous page.
+ */
 static inline bool is_merged(const void *address)
 {
 	uint64_t frame = frame_of(address);
 
-	return frame && frame_bit(frame, FRAME_KSM);
+	return frame && frame_mappings(frame) > 1;
 }
 
 /*
