@@ -31,11 +31,13 @@ from ksmhost.link import (
     StaleSessionError,
     Where,
     open_session,
+    shell_scripts,
 )
 from ksmhost.link.channel import LocalChannel, Owner
 from ksmhost.link.shell_scripts import Folders, functions, identity_lines
 from ksmhost.link.shell_session import ShellSession, board_counters, errno_in, ksmd_counters, took
 from ksmhost.link.shell_text import Cutter, build_id_of, parse_numbers, wrap
+from ksmhost.sample.schema import RAW
 from ksmhost.target import SerialTarget
 
 pytest_plugins = ("link_fixtures",)
@@ -126,6 +128,13 @@ async def test_writes_knobs_and_reads_refusals(session: ShellSession, tmp_path: 
     (tmp_path / "ksm/full").symlink_to("/dev/full")
     with pytest.raises(RefusedError):
         await session.set_knob("full", "1")
+
+
+def test_what_is_known_as_a_counter_is_no_knob() -> None:
+    """Without an agent nobody sees a file's mode: what the schema counts must be known here."""
+    assert {f"ksm.{name}" for name in shell_scripts.COUNTERS} == {
+        name for name in RAW if name.startswith("ksm.")
+    }
 
 
 async def test_samples_are_polled(session: ShellSession, tmp_path: Path) -> None:
