@@ -103,7 +103,7 @@ async def test_the_uart_echoes_and_a_power_cycle_starts_anew(tmp_path: Path) -> 
         await read_until(line, b"h")
     finally:
         await target.stop()
-    assert not _children_of(os.getpid())
+    assert not _emulators_of(os.getpid())
 
 
 async def test_an_emulator_that_is_killed_ends_the_line(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ async def test_an_emulator_that_is_killed_ends_the_line(tmp_path: Path) -> None:
     line = await target.start()
     try:
         await read_until(line, b"h")
-        for pid in _children_of(os.getpid()):
+        for pid in _emulators_of(os.getpid()):
             os.kill(pid, signal.SIGKILL)
         async with asyncio.timeout(30):
             end = await line.read()
@@ -142,7 +142,7 @@ async def test_the_emulator_dies_with_its_owner_and_the_next_tidies_up(
     )
     assert owner.stdout is not None
     assert await asyncio.wait_for(owner.stdout.readline(), 10) == b"up\n"
-    emulators = _children_of(owner.pid)
+    emulators = _emulators_of(owner.pid)
     assert emulators
     owner.kill()
     await owner.wait()
@@ -181,14 +181,16 @@ async def test_a_run_leaves_the_image_as_it_was_built(tmp_path: Path) -> None:
     assert not any(image.read_bytes())
 
 
-def _children_of(parent: int) -> list[int]:
+def _emulators_of(parent: int) -> list[int]:
+    """What runs of QEMU. Whoever runs the tests may have other children, of other tests."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = stat.read_text().rpartition(")")[2].split()
+            head, _, tail = stat.read_text().rpartition(")")
         except OSError:
             continue
-        if int(fields[1]) == parent and fields[0] != "Z":
+        state, owner, *_ = tail.split()
+        if int(owner) == parent and state != "Z" and "(qemu-" in head:
             found.append(int(stat.parent.name))
     return found
 
@@ -198,7 +200,7 @@ async def test_what_qemu_says_of_wrong_arguments_is_passed_on(tmp_path: Path) ->
     with pytest.raises(KsmhostError, match="no-such-thing") as failed:
         await target.start()
     assert failed.value.code is ExitCode.BOARD_DIED
-    assert not _children_of(os.getpid())
+    assert not _emulators_of(os.getpid())
 
 
 async def test_too_old_and_missing_emulators_are_told(tmp_path: Path) -> None:
