@@ -40,10 +40,18 @@ PROGRAMS = {
 
 SELFTESTS_DIR = "tools/testing/selftests/mm"
 SELFTESTS = {
-    "ksm_functional_tests": ("functional_fixes.c", ["ksm_functional_tests.c", "vm_util.c"]),
-    "ksm_tests": ("numa.c", ["ksm_tests.c", "vm_util.c", "thp_settings.c"]),
+    "ksm_functional_tests": (
+        ["ksm_functional_tests.c", "vm_util.c"],
+        ["ksm_functional_tests_fixes.c"],
+        "execv",
+    ),
+    "ksm_tests": (
+        ["ksm_tests.c", "vm_util.c", "thp_settings.c"],
+        ["ksm_tests_fixes.c", "numa.c"],
+        "fopen",
+    ),
 }
-"""Each selftest: what we add to it, in PROGRAMS_DIR, and its sources in the kernel tree."""
+"""Each selftest: its sources in the kernel tree, what we add, the function that it wraps."""
 
 FLAGS = ["-static", "-O2", "-g0", "-pthread"]
 OWN_FLAGS = [
@@ -99,17 +107,17 @@ def _program(env: Any, folder: Any, arch: str, name: str) -> Any:
 def _selftest(env: Any, folder: Any, arch: str, name: str) -> Any:
     tree = Path(env["KERNEL_SOURCE"])
     headers = _kernel_headers(env, folder, arch)
-    addition, files = SELFTESTS[name]
+    files, additions, wrapped = SELFTESTS[name]
     sources = [str(tree / SELFTESTS_DIR / file) for file in files]
-    ours = env.File(f"{PROGRAMS_DIR}/{addition}")
+    ours = [env.File(f"{PROGRAMS_DIR}/{file}") for file in additions]
     includes = [str(env.Dir(PROGRAMS_DIR)), str(tree), str(tree / "tools/include")]
     words = [
         f"{CROSS[arch]}gcc", *FLAGS, "-w", "-U_FORTIFY_SOURCE",
         *("-isystem", str(Path(str(headers)).parent / "usr/include")),
         *(f"-I{path}" for path in includes),
-        *("-Wl,--wrap=execv", "-o", "$TARGET", *sources, str(ours)),
+        *(f"-Wl,--wrap={wrapped}", "-o", "$TARGET", *sources, *(str(file) for file in ours)),
     ]  # fmt: skip
-    node = env.Command(folder.File(name), [ours, headers], Action([words], "CC  $TARGET"))
+    node = env.Command(folder.File(name), [*ours, headers], Action([words], "CC  $TARGET"))
     env.Depends(node, env.Value(" ".join(words)))
     return node[0]
 
