@@ -47,14 +47,17 @@
  * struct ksm_slot - a process that takes part in merging
  * @slot: the mm, its place in the hash and in the ring that the cursor walks
  * @blocks: records of the process's pages, by address / KSM_BLOCK_SIZE
+ * @domain: with whom its pages merge: see domain.c
  *
- * @slot belongs to ksm_slots_lock. @blocks changes only under ksm_lock and while the cursor stands
- * on the slot, so that an exiting process may ask whether it is empty with ksm_slots_lock alone.
+ * @domain belongs to ksm_lock, @slot to ksm_slots_lock. @blocks changes only under ksm_lock and
+ * while the cursor stands on the slot, so that an exiting process may ask whether it is empty with
+ * ksm_slots_lock alone.
  * A slot holds a reference to its mm_struct, not to its address space.
  */
 struct ksm_slot {
 	struct mm_slot slot;
 	struct xarray blocks;
+	u32 domain;
 };
 
 /**
@@ -126,21 +129,40 @@ struct ksm_item {
  * @mm: the process
  * @start: address of the first page
  * @used: how many of @items are tracked
+ * @domain: that of the process
  * @items: the records, by page
  */
 struct ksm_block {
 	struct mm_struct *mm;
 	unsigned long start;
 	unsigned int used;
+	u32 domain;
 	struct ksm_item items[KSM_BLOCK_PAGES];
 };
 
 /**
+ * struct ksm_key - what both trees are ordered by
+ * @hash: of a page's content
+ * @domain: whose pages it may be merged with
+ */
+struct ksm_key {
+	u32 hash;
+	u32 domain;
+};
+
+static inline int ksm_key_order(struct ksm_key a, struct ksm_key b)
+{
+	if (a.hash != b.hash)
+		return a.hash < b.hash ? -1 : 1;
+	return a.domain < b.domain ? -1 : a.domain > b.domain;
+}
+
+/**
  * struct ksm_node - a merged page, in the stable tree
- * @rb: place in the tree, by @hash; nodes of equal content stand side by side
+ * @rb: place in the tree, by @key; nodes of equal content stand side by side
  * @sharers: items of the virtual pages that map it
  * @pfn: of the merged page; its folio->mapping points back here as long as it is ours
- * @hash: of the content, which no longer changes
+ * @key: with the hash of the content, which no longer changes
  * @count: length of @sharers
  * @nid: which stable tree @rb is in
  * @walked: when stale nodes were last looked for in the run that starts here (low part of jiffies)
@@ -153,7 +175,7 @@ struct ksm_node {
 	struct rb_node rb;
 	struct hlist_head sharers;
 	unsigned long pfn;
-	u32 hash;
+	struct ksm_key key;
 	unsigned int count;
 	int nid;
 	u32 walked;
@@ -181,6 +203,7 @@ struct ksm_cursor {
  * @sharing: further known mappings of those
  * @unshared: records in the unstable tree
  * @items: records of tracked pages
+ * @slots: processes that take part
  * @blocks: blocks of records allocated
  * @nodes: nodes of the stable tree
  * @chains: contents that have more than one merged page
@@ -188,7 +211,7 @@ struct ksm_cursor {
  * @cleaned: page table entries cleaned, so that the next write shows
  * @rewritten: pages found written to after that
  *
- * Written under ksm_lock, read without.
+ * Written under ksm_lock, @slots under ksm_slots_lock; read without.
  */
 struct ksm_stat {
 	unsigned long scanned;
@@ -197,6 +220,7 @@ struct ksm_stat {
 	unsigned long sharing;
 	unsigned long unshared;
 	unsigned long items;
+	unsigned long slots;
 	unsigned long blocks;
 	unsigned long nodes;
 	unsigned long chains;
@@ -217,6 +241,7 @@ struct ksm_knobs {
 	unsigned int prune_ms;
 	unsigned int max_kernel_pages;
 	unsigned int across_nodes;	/* changes under ksm_lock with no merged page left */
+	unsigned int domains;		/* changes under ksm_lock with no merged page left */
 	unsigned int use_zero_pages;
 	unsigned int smart_scan;
 	unsigned int track_writes;
@@ -354,16 +379,32 @@ static inline unsigned long ksm_item_address(const struct ksm_item *item)
 	return ksm_item_block(item)->start + item->index * PAGE_SIZE;
 }
 
+static inline struct ksm_key ksm_item_key(const struct ksm_item *item)
+{
+	return (struct ksm_key){ item->hash, ksm_item_block(item)->domain };
+}
+
+/* domain.c */
+enum ksm_domains { KSM_DOMAIN_ALL, KSM_DOMAIN_UID, KSM_DOMAIN_CGROUP };
+
+#ifdef CONFIG_MEMCG
+void ksm_domain_enter(struct ksm_slot *slot);
+#else
+static inline void ksm_domain_enter(struct ksm_slot *slot)
+{
+}
+#endif
+
 /* stable.c */
 enum ksm_folio_how { KSM_FOLIO_REF, KSM_FOLIO_LOCK, KSM_FOLIO_TRYLOCK };
 
 int ksm_stable_init(void);
 struct folio *ksm_node_folio(struct ksm_node *node, enum ksm_folio_how how);
-struct ksm_node *ksm_node_new(struct folio *folio, u32 hash);
+struct ksm_node *ksm_node_new(struct folio *folio, struct ksm_key key);
 void ksm_node_attach(struct ksm_node *node, struct ksm_item *item);
 void ksm_node_detach(struct ksm_item *item);
 void ksm_node_place(struct ksm_node *node);
-struct folio *ksm_stable_find(u32 hash, int nid, struct ksm_node *after, bool *full);
+struct folio *ksm_stable_find(struct ksm_key key, int nid, struct ksm_node *after, bool *full);
 void ksm_stable_sweep(void);
 int ksm_stable_clear(void);
 void ksm_stable_offline(unsigned long start_pfn, unsigned long end_pfn);
@@ -386,7 +427,7 @@ static inline void ksm_folio_set_node(struct folio *folio, struct ksm_node *node
 /* unstable.c */
 void ksm_unstable_insert(struct ksm_item *item, int nid);
 void ksm_unstable_erase(struct ksm_item *item);
-struct ksm_item *ksm_unstable_first(u32 hash, int nid);
+struct ksm_item *ksm_unstable_first(struct ksm_key key, int nid);
 struct ksm_item *ksm_unstable_next(struct ksm_item *item);
 
 static inline bool ksm_has_tags(struct page *page)
@@ -408,6 +449,7 @@ int ksm_merge_zero(struct ksm_item *item, struct page *page);
 /* unmerge.c */
 struct vm_area_struct *ksm_area(struct mm_struct *mm, unsigned long address);
 int ksm_unmerge_range(struct vm_area_struct *vma, unsigned long start, unsigned long end);
+void ksm_unmerge_address(struct ksm_item *item);
 void ksm_unmerge_item(struct ksm_item *item);
 
 /* rmap.c */

@@ -25,6 +25,7 @@ static struct ksm_block *ksm_block_new(struct ksm_slot *slot, unsigned long star
 		return NULL;
 	block->mm = slot->slot.mm;
 	block->start = start;
+	block->domain = slot->domain;
 	for (i = 0; i < KSM_BLOCK_PAGES; i++)
 		block->items[i].index = i;
 	if (xa_err(xa_store(&slot->blocks, start / KSM_BLOCK_SIZE, block, gfp))) {

@@ -64,7 +64,7 @@ static int ksm_join_merged(struct ksm_item *item, struct page *page, struct page
 	return 0;
 }
 
-/* A merged page: usually known as such; new after a fork. */
+/* A merged page: usually known as such; new after a fork, and another domain's after a change. */
 static void ksm_visit_merged(struct ksm_item *item, struct page *page, struct ksm_node *node)
 {
 	if (node->nid != ksm_nid(READ_ONCE(node->pfn)))
@@ -72,7 +72,10 @@ static void ksm_visit_merged(struct ksm_item *item, struct page *page, struct ks
 	if (item->state == KSM_STABLE && item->node == node)
 		return;
 	ksm_item_unfile(item);
-	ksm_join_merged(item, page, page);
+	if (node->key.domain == ksm_item_block(item)->domain)
+		ksm_join_merged(item, page, page);
+	else
+		ksm_unmerge_address(item);
 }
 
 /* Look for a merged page with the same bytes. Returns whether the page's visit ends here. */
@@ -84,7 +87,8 @@ static bool ksm_try_stable(struct ksm_item *item, struct page *page)
 	int err;
 
 	do {
-		kfolio = ksm_stable_find(item->hash, ksm_nid(page_to_pfn(page)), after, &full);
+		kfolio = ksm_stable_find(ksm_item_key(item), ksm_nid(page_to_pfn(page)), after,
+					 &full);
 		if (IS_ERR_OR_NULL(kfolio))
 			break;
 		err = ksm_join_merged(item, page, &kfolio->page);
@@ -122,7 +126,7 @@ static void ksm_merge_pair(struct ksm_item *item, struct page *page, struct ksm_
 	}
 	folio = page_folio(page);
 	folio_lock(folio);
-	node = ksm_node_new(folio, item->hash);
+	node = ksm_node_new(folio, ksm_item_key(item));
 	if (node) {
 		ksm_node_attach(node, twin);
 		ksm_node_attach(node, item);
@@ -208,7 +212,7 @@ static void ksm_try_unstable(struct ksm_item *item, struct page *page, bool know
 	int nid = ksm_nid(page_to_pfn(page)), tries = KSM_COLLISIONS;
 	struct ksm_item *twin, *next;
 
-	for (twin = ksm_unstable_first(item->hash, nid); twin && tries--; twin = next) {
+	for (twin = ksm_unstable_first(ksm_item_key(item), nid); twin && tries--; twin = next) {
 		struct page *twin_page = ksm_item_page(twin);
 		enum ksm_verdict verdict;
 
@@ -349,6 +353,8 @@ static bool ksm_next_batch(struct ksm_batch *b)
 	do {
 		b->slot = ksm_cursor.slot;
 		mmap_read_lock(b->slot->slot.mm);
+		if (!ksm_cursor.address)
+			ksm_domain_enter(b->slot);
 		if (ksm_gather(b)) {
 			mmap_read_unlock(b->slot->slot.mm);
 			return true;

@@ -95,21 +95,21 @@ static void ksm_test_twin(struct kunit *test)
 	struct ksm_item *item = ksm_test_item(test, slot, 0);
 	struct folio *folio = ksm_test_folio(test);
 	u32 *words = folio_address(folio);
-	u32 hash;
+	struct ksm_key key = { 0 };
 
 	ksm_hash_init();
-	hash = ksm_hash(folio_page(folio, 0));
-	item->hash = hash;
+	key.hash = ksm_hash(folio_page(folio, 0));
+	item->hash = key.hash;
 	ksm_unstable_insert(item, 0);
 	ksm_twin_rehash(item, folio_page(folio, 0));
 	KUNIT_EXPECT_EQ(test, ksm_test_state(item), KSM_UNSTABLE);
-	KUNIT_EXPECT_PTR_EQ(test, ksm_unstable_first(hash, 0), item);
+	KUNIT_EXPECT_PTR_EQ(test, ksm_unstable_first(key, 0), item);
 
 	words[100] = 1;
 	ksm_twin_rehash(item, folio_page(folio, 0));
 	KUNIT_EXPECT_EQ(test, ksm_test_state(item), KSM_VOLATILE);
 	KUNIT_EXPECT_EQ(test, item->hash, ksm_hash(folio_page(folio, 0)));
-	KUNIT_EXPECT_NULL(test, ksm_unstable_first(hash, 0));
+	KUNIT_EXPECT_NULL(test, ksm_unstable_first(key, 0));
 	KUNIT_EXPECT_EQ(test, ksm_stat.unshared, 0);
 	folio_put(folio);
 	ksm_test_forget_all(slot);

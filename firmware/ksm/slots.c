@@ -225,6 +225,7 @@ int __ksm_enter(struct mm_struct *mm)
 	before = ksm_run & KSM_RUN_UNMERGE ? &ksm_head : ksm_cursor.slot;
 	mm_slot_insert(ksm_slots_hash, mm, slot);
 	list_add_tail(&slot->mm_node, &before->slot.mm_node);
+	ksm_stat.slots++;
 	spin_unlock(&ksm_slots_lock);
 
 	set_bit(MMF_VM_MERGEABLE, &mm->flags);
@@ -240,6 +241,7 @@ static void ksm_slot_unlink(struct ksm_slot *slot)
 	lockdep_assert_held(&ksm_slots_lock);
 	hash_del(&slot->slot.hash);
 	list_del(&slot->slot.mm_node);
+	ksm_stat.slots--;
 }
 
 /* Give up an unlinked slot. MMF_VM_MERGE_ANY stays: it is the process's wish, not our state. */

@@ -4,7 +4,7 @@
  * agree for as long as the page lives.
  *
  * A content with more sharers than max_page_sharing has several merged pages: their nodes stand
- * side by side under one hash, the newest, which has room, first. User space knows such a run as a
+ * side by side under one key, the newest, which has room, first. User space knows such a run as a
  * chain of duplicates.
  *
  * All of it belongs to ksm_lock; see struct ksm_node for what belongs to the folio lock besides.
@@ -33,22 +33,20 @@ static struct ksm_node *ksm_node_of(const struct rb_node *rb)
 	return rb_entry_safe(rb, struct ksm_node, rb);
 }
 
-static int ksm_stable_order(const void *hash, const struct rb_node *rb)
+static int ksm_stable_order(const void *key, const struct rb_node *rb)
 {
-	u32 wanted = *(const u32 *)hash, have = rb_entry(rb, struct ksm_node, rb)->hash;
-
-	return wanted < have ? -1 : wanted > have;
+	return ksm_key_order(*(const struct ksm_key *)key, rb_entry(rb, struct ksm_node, rb)->key);
 }
 
 /* New nodes go to the left of their equals. */
 static bool ksm_stable_before(struct rb_node *a, const struct rb_node *b)
 {
-	return rb_entry(a, struct ksm_node, rb)->hash <= rb_entry(b, struct ksm_node, rb)->hash;
+	return ksm_stable_order(&rb_entry(a, struct ksm_node, rb)->key, b) <= 0;
 }
 
-static bool ksm_same_run(const struct rb_node *rb, u32 hash)
+static bool ksm_same_run(const struct rb_node *rb, const struct ksm_node *node)
 {
-	return rb && rb_entry(rb, struct ksm_node, rb)->hash == hash;
+	return rb && !ksm_stable_order(&node->key, rb);
 }
 
 /* Whether a node stands alone, with one other, or with more: the last two make a chain. */
@@ -57,10 +55,10 @@ static unsigned int ksm_run_neighbours(struct ksm_node *node)
 	struct rb_node *prev = rb_prev(&node->rb), *next = rb_next(&node->rb);
 	unsigned int count = 0;
 
-	if (ksm_same_run(prev, node->hash))
-		count += 1 + ksm_same_run(rb_prev(prev), node->hash);
-	if (ksm_same_run(next, node->hash))
-		count += 1 + ksm_same_run(rb_next(next), node->hash);
+	if (ksm_same_run(prev, node))
+		count += 1 + ksm_same_run(rb_prev(prev), node);
+	if (ksm_same_run(next, node))
+		count += 1 + ksm_same_run(rb_next(next), node);
 	return count;
 }
 
@@ -250,11 +248,11 @@ struct folio *ksm_node_folio(struct ksm_node *node, enum ksm_folio_how how)
 /**
  * ksm_node_new - make the node of a newly merged page
  * @folio: locked, write-protected wherever it is mapped
- * @hash: of its content
+ * @key: of its content, for those who share it
  *
  * Return: the node, or NULL without memory.
  */
-struct ksm_node *ksm_node_new(struct folio *folio, u32 hash)
+struct ksm_node *ksm_node_new(struct folio *folio, struct ksm_key key)
 {
 	/* A merge under way frees memory: let it have some of what is kept back. */
 	struct ksm_node *node = kmem_cache_zalloc(ksm_node_cache, GFP_KERNEL | __GFP_HIGH);
@@ -262,7 +260,7 @@ struct ksm_node *ksm_node_new(struct folio *folio, u32 hash)
 	if (!node)
 		return NULL;
 	node->pfn = folio_pfn(folio);
-	node->hash = hash;
+	node->key = key;
 	node->nid = ksm_nid(node->pfn);
 	node->walked = (u32)jiffies;
 	ksm_tree_insert(node);
@@ -290,7 +288,8 @@ static void ksm_node_check(struct ksm_node *node)
 /* Take the stale nodes out of a run, unless that was done a short while ago. */
 static struct ksm_node *ksm_prune_run(struct ksm_node *first)
 {
-	u32 hash = first->hash, now = (u32)jiffies;
+	struct ksm_key key = first->key;
+	u32 now = (u32)jiffies;
 	int nid = first->nid;
 	struct ksm_node *node, *next;
 
@@ -298,17 +297,17 @@ static struct ksm_node *ksm_prune_run(struct ksm_node *first)
 	    now - first->walked < msecs_to_jiffies(READ_ONCE(ksm_knobs.prune_ms)))
 		return first;
 	for (node = first; node; node = next) {
-		next = ksm_node_of(rb_next_match(&hash, &node->rb, ksm_stable_order));
+		next = ksm_node_of(rb_next_match(&key, &node->rb, ksm_stable_order));
 		node->walked = now;
 		ksm_node_check(node);
 		cond_resched();
 	}
-	return ksm_node_of(rb_find_first(&hash, &ksm_stable_trees[nid], ksm_stable_order));
+	return ksm_node_of(rb_find_first(&key, &ksm_stable_trees[nid], ksm_stable_order));
 }
 
 /**
  * ksm_stable_find - find a merged page that may have a given content and takes another sharer
- * @hash: of the content
+ * @key: of the content and of who looks for it
  * @nid: which tree, from ksm_nid()
  * @after: go on behind this node, whose bytes turned out to be others; NULL at first
  * @full: set when a merged page was passed over for want of room
@@ -316,20 +315,20 @@ static struct ksm_node *ksm_prune_run(struct ksm_node *first)
  * Return: a folio with a reference, whose bytes are still to be compared; NULL if there is none;
  * ERR_PTR(-EBUSY) if it is locked by somebody else.
  */
-struct folio *ksm_stable_find(u32 hash, int nid, struct ksm_node *after, bool *full)
+struct folio *ksm_stable_find(struct ksm_key key, int nid, struct ksm_node *after, bool *full)
 {
 	struct ksm_node *first, *node, *next;
 	struct folio *folio;
 
 	if (after)
-		first = ksm_node_of(rb_next_match(&hash, &after->rb, ksm_stable_order));
+		first = ksm_node_of(rb_next_match(&key, &after->rb, ksm_stable_order));
 	else
-		first = ksm_node_of(rb_find_first(&hash, &ksm_stable_trees[nid],
+		first = ksm_node_of(rb_find_first(&key, &ksm_stable_trees[nid],
 						  ksm_stable_order));
 	if (first && !after)
 		first = ksm_prune_run(first);
 	for (node = first; node; node = next) {
-		next = ksm_node_of(rb_next_match(&hash, &node->rb, ksm_stable_order));
+		next = ksm_node_of(rb_next_match(&key, &node->rb, ksm_stable_order));
 		if (!ksm_has_room(node)) {
 			*full = true;
 			continue;

@@ -39,7 +39,7 @@ static struct ksm_node *ksm_test_node(struct ksm_test_stable *t, struct folio *f
 	struct ksm_node *node;
 
 	folio_lock(folio);
-	node = ksm_node_new(folio, hash);
+	node = ksm_node_new(folio, (struct ksm_key){ .hash = hash });
 	folio_unlock(folio);
 	KUNIT_ASSERT_NOT_NULL(t->test, node);
 	return node;
@@ -86,10 +86,11 @@ static void ksm_test_expect_counts(struct kunit *test, unsigned long nodes, unsi
 /* What ksm_stable_find() finds behind @after, without the reference it takes. */
 static struct folio *ksm_test_find(struct ksm_node *after, bool *full)
 {
+	struct ksm_key key = { .hash = KSM_TEST_HASH };
 	struct folio *folio;
 
 	*full = false;
-	folio = ksm_stable_find(KSM_TEST_HASH, 0, after, full);
+	folio = ksm_stable_find(key, 0, after, full);
 	if (!IS_ERR_OR_NULL(folio))
 		folio_put(folio);
 	return folio;
@@ -128,6 +129,34 @@ static void ksm_test_attach_detach(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, ksm_folio_node(folio));
 	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 1);
 	folio_put(folio);
+}
+
+/* A merged page of another domain is neither found nor part of the same chain. */
+static void ksm_test_domains(struct kunit *test)
+{
+	struct ksm_test_stable *a = ksm_test_stable(test), *b = ksm_test_stable(test);
+	struct ksm_node *node = ksm_test_merged(a, KSM_TEST_HASH, 0, 2), *strange;
+	struct folio *folio = pfn_folio(node->pfn), *strange_folio = ksm_test_folio(test), *found;
+	struct ksm_key key = { .hash = KSM_TEST_HASH, .domain = 1000 };
+	bool full = false;
+
+	b->slot->domain = key.domain;
+	KUNIT_EXPECT_NULL(test, ksm_stable_find(key, 0, NULL, &full));
+	folio_lock(strange_folio);
+	strange = ksm_node_new(strange_folio, key);
+	folio_unlock(strange_folio);
+	KUNIT_ASSERT_NOT_NULL(test, strange);
+	ksm_test_attach(b, strange, 0);
+	KUNIT_EXPECT_EQ(test, ksm_stat.chains, 0);
+	found = ksm_stable_find(key, 0, NULL, &full);
+	KUNIT_ASSERT_PTR_EQ(test, found, strange_folio);
+	folio_put(found);
+	KUNIT_EXPECT_NULL(test, ksm_stable_find(key, 0, strange, &full));
+	KUNIT_EXPECT_PTR_EQ(test, ksm_test_find(NULL, &full), folio);
+	ksm_test_stable_end(a);
+	ksm_test_stable_end(b);
+	folio_put(folio);
+	folio_put(strange_folio);
 }
 
 /* Sharers of two processes are counted with each of them. */
@@ -554,6 +583,7 @@ static void ksm_test_random(struct kunit *test)
 
 static struct kunit_case ksm_stable_cases[] = {
 	KUNIT_CASE(ksm_test_attach_detach),
+	KUNIT_CASE(ksm_test_domains),
 	KUNIT_CASE(ksm_test_two_processes),
 	KUNIT_CASE(ksm_test_stale),
 	KUNIT_CASE(ksm_test_reused),

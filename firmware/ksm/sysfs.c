@@ -172,18 +172,77 @@ static ssize_t merge_across_nodes_store(struct kobject *kobj, struct kobj_attrib
 static struct kobj_attribute merge_across_nodes_attr = __ATTR_RW(merge_across_nodes);
 #endif
 
+/* A knob that is one of several words: show them all, the one in force in brackets. */
+static ssize_t ksm_show_choice(char *buf, const char * const *words, int count, int chosen)
+{
+	int i, length = 0;
+
+	for (i = 0; i < count; i++)
+		length += sysfs_emit_at(buf, length, i == chosen ? "%s[%s]" : "%s%s",
+					i ? " " : "", words[i]);
+	return length + sysfs_emit_at(buf, length, "\n");
+}
+
+static const char * const ksm_domains[] = {
+	"all",
+#ifdef CONFIG_MEMCG
+	"uid",
+	"cgroup",
+#endif
+};
+
+/* Ours: whose pages may be merged with each other. */
+static ssize_t merge_domain_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return ksm_show_choice(buf, ksm_domains, ARRAY_SIZE(ksm_domains), ksm_knobs.domains);
+}
+
+/* Nothing may stay merged as it was. Who forks meanwhile is come to before the end. */
+static int ksm_set_domains(unsigned int domains)
+{
+	unsigned long run = ksm_run;
+	int err;
+
+	if (ksm_knobs.domains == domains)
+		return 0;
+	ksm_run = KSM_RUN_UNMERGE;
+	err = ksm_unmerge_all();
+	ksm_run = run;
+	if (!err && ksm_stable_clear())
+		err = -EBUSY;
+	if (!err)
+		WRITE_ONCE(ksm_knobs.domains, domains);
+	return err;
+}
+
+static ssize_t merge_domain_store(struct kobject *kobj, struct kobj_attribute *attr,
+				  const char *buf, size_t count)
+{
+	int err, domains = sysfs_match_string(ksm_domains, buf);
+
+	if (domains < 0)
+		return domains;
+	mutex_lock(&ksm_lock);
+	ksm_wait_while_offlining();
+	err = ksm_set_domains(domains);
+	mutex_unlock(&ksm_lock);
+	return err ?: count;
+}
+
+static struct kobj_attribute merge_domain_attr = __ATTR_RW(merge_domain);
+
+static const char * const ksm_advisor_modes[] = { "none", "scan-time" };
+
 static ssize_t advisor_mode_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
-	bool on = ksm_advisor.mode == KSM_ADVISOR_SCAN_TIME;
-
-	return sysfs_emit(buf, "%s\n", on ? "none [scan-time]" : "[none] scan-time");
+	return ksm_show_choice(buf, ksm_advisor_modes, ARRAY_SIZE(ksm_advisor_modes),
+			       ksm_advisor.mode);
 }
 
 static ssize_t advisor_mode_store(struct kobject *kobj, struct kobj_attribute *attr,
 				  const char *buf, size_t count)
 {
-	static const char * const modes[] = { "none", "scan-time" };
-	int mode = sysfs_match_string(modes, buf);
+	int mode = sysfs_match_string(ksm_advisor_modes, buf);
 
 	if (mode < 0)
 		return mode;
@@ -242,14 +301,28 @@ static ssize_t ksm_zero_pages_show(struct kobject *kobj, struct kobj_attribute *
 
 static struct kobj_attribute ksm_zero_pages_attr = __ATTR_RO(ksm_zero_pages);
 
+/* What the engine takes for its records, in bytes. */
+static long ksm_metadata(void)
+{
+	return ksm_stat.slots * sizeof(struct ksm_slot) +
+	       ksm_stat.blocks * sizeof(struct ksm_block) +
+	       ksm_stat.nodes * sizeof(struct ksm_node);
+}
+
+/* Ours. */
+static ssize_t metadata_bytes_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%ld\n", ksm_metadata());
+}
+
+static struct kobj_attribute metadata_bytes_attr = __ATTR_RO(metadata_bytes);
+
 /* In bytes: what merging saves, less what all the engine's records take. */
 static ssize_t general_profit_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
 	long saved = (ksm_stat.sharing + atomic_long_read(&ksm_zero_pages)) * PAGE_SIZE;
-	long records = ksm_stat.blocks * sizeof(struct ksm_block) +
-		       ksm_stat.nodes * sizeof(struct ksm_node);
 
-	return sysfs_emit(buf, "%ld\n", saved - records);
+	return sysfs_emit(buf, "%ld\n", saved - ksm_metadata());
 }
 
 static struct kobj_attribute general_profit_attr = __ATTR_RO(general_profit);
@@ -264,6 +337,7 @@ static struct attribute *ksm_attrs[] = {
 #ifdef CONFIG_NUMA
 	&merge_across_nodes_attr.attr,
 #endif
+	&merge_domain_attr.attr,
 	&use_zero_pages_knob.attr.attr,
 	&smart_scan_knob.attr.attr,
 	&track_writes_knob.attr.attr,
@@ -284,6 +358,7 @@ static struct attribute *ksm_attrs[] = {
 	&full_scans_counter.attr.attr,
 	&stable_node_chains_counter.attr.attr,
 	&stable_node_dups_counter.attr.attr,
+	&metadata_bytes_attr.attr,
 	&general_profit_attr.attr,
 	NULL,
 };

@@ -111,20 +111,29 @@ int ksm_unmerge_range(struct vm_area_struct *vma, unsigned long start, unsigned 
 }
 
 /**
- * ksm_unmerge_item - undo what ksm_merge_page() did for a record that could not be attached
- * @item: a volatile record that holds a reference to its anon_vma
+ * ksm_unmerge_address - give a record's address a copy of its own, if it maps a merged page
+ * @item: a record that is not in the stable tree
  */
-void ksm_unmerge_item(struct ksm_item *item)
+void ksm_unmerge_address(struct ksm_item *item)
 {
 	struct mm_struct *mm = ksm_item_mm(item);
 	unsigned long address = ksm_item_address(item);
 	struct vm_area_struct *vma;
 
-	put_anon_vma(item->anon_vma);
 	ksm_item_distrust(item);
 	mmap_read_lock(mm);
 	vma = ksm_area(mm, address);
 	if (vma)
 		ksm_unmerge_range(vma, address, address + PAGE_SIZE);
 	mmap_read_unlock(mm);
+}
+
+/**
+ * ksm_unmerge_item - undo what ksm_merge_page() did for a record that could not be attached
+ * @item: a volatile record that holds a reference to its anon_vma
+ */
+void ksm_unmerge_item(struct ksm_item *item)
+{
+	put_anon_vma(item->anon_vma);
+	ksm_unmerge_address(item);
 }

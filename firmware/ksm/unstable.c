@@ -13,20 +13,21 @@
 
 static struct rb_root ksm_unstable_trees[MAX_NUMNODES];
 
-static int ksm_unstable_order(const void *hash, const struct rb_node *rb)
+static int ksm_unstable_order(const void *key, const struct rb_node *rb)
 {
-	u32 wanted = *(const u32 *)hash, have = rb_entry(rb, struct ksm_item, rb)->hash;
-
-	return wanted < have ? -1 : wanted > have;
+	return ksm_key_order(*(const struct ksm_key *)key,
+			     ksm_item_key(rb_entry(rb, struct ksm_item, rb)));
 }
 
 static bool ksm_unstable_less(struct rb_node *a, const struct rb_node *b)
 {
-	return rb_entry(a, struct ksm_item, rb)->hash < rb_entry(b, struct ksm_item, rb)->hash;
+	struct ksm_key key = ksm_item_key(rb_entry(a, struct ksm_item, rb));
+
+	return ksm_unstable_order(&key, b) < 0;
 }
 
 /**
- * ksm_unstable_insert - file a record under its hash
+ * ksm_unstable_insert - file a record under its key
  * @item: a volatile record
  * @nid: the tree, from ksm_nid()
  */
@@ -50,24 +51,25 @@ void ksm_unstable_erase(struct ksm_item *item)
 }
 
 /**
- * ksm_unstable_first - the first record filed under a hash
- * @hash: the key
+ * ksm_unstable_first - the first record filed under a key
+ * @key: the key
  * @nid: the tree, from ksm_nid()
  */
-struct ksm_item *ksm_unstable_first(u32 hash, int nid)
+struct ksm_item *ksm_unstable_first(struct ksm_key key, int nid)
 {
-	struct rb_node *rb = rb_find_first(&hash, &ksm_unstable_trees[nid], ksm_unstable_order);
+	struct rb_node *rb = rb_find_first(&key, &ksm_unstable_trees[nid], ksm_unstable_order);
 
 	return rb_entry_safe(rb, struct ksm_item, rb);
 }
 
 /**
- * ksm_unstable_next - the next record under the same hash
+ * ksm_unstable_next - the next record under the same key
  * @item: a record in the tree
  */
 struct ksm_item *ksm_unstable_next(struct ksm_item *item)
 {
-	struct rb_node *rb = rb_next_match(&item->hash, &item->rb, ksm_unstable_order);
+	struct ksm_key key = ksm_item_key(item);
+	struct rb_node *rb = rb_next_match(&key, &item->rb, ksm_unstable_order);
 
 	return rb_entry_safe(rb, struct ksm_item, rb);
 }

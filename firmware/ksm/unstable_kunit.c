@@ -17,10 +17,11 @@ static void ksm_test_file(struct ksm_item *item, u32 hash)
 /* What is found under @hash: a bit for each page. */
 static void ksm_test_found(struct kunit *test, u32 hash, unsigned long *found)
 {
+	struct ksm_key key = { .hash = hash };
 	struct ksm_item *item;
 
 	bitmap_zero(found, KSM_TEST_ITEMS);
-	for (item = ksm_unstable_first(hash, 0); item; item = ksm_unstable_next(item)) {
+	for (item = ksm_unstable_first(key, 0); item; item = ksm_unstable_next(item)) {
 		unsigned int page = ksm_item_address(item) >> PAGE_SHIFT;
 
 		KUNIT_ASSERT_EQ(test, ksm_test_state(item), KSM_UNSTABLE);
@@ -43,8 +44,11 @@ static void ksm_test_empty(struct kunit *test)
 {
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(ksm_test_hashes); i++)
-		KUNIT_EXPECT_NULL(test, ksm_unstable_first(ksm_test_hashes[i], 0));
+	for (i = 0; i < ARRAY_SIZE(ksm_test_hashes); i++) {
+		struct ksm_key key = { .hash = ksm_test_hashes[i] };
+
+		KUNIT_EXPECT_NULL(test, ksm_unstable_first(key, 0));
+	}
 }
 
 static void ksm_test_equal_hashes(struct kunit *test)
@@ -64,6 +68,29 @@ static void ksm_test_equal_hashes(struct kunit *test)
 	ksm_test_expect_found(test, 7, BIT(0) | BIT(4));
 	ksm_test_forget_all(slot);
 	ksm_test_expect_found(test, 7, 0);
+}
+
+/* The same content in another domain is another key. */
+static void ksm_test_domains(struct kunit *test)
+{
+	struct ksm_slot *slot = ksm_test_slot(test), *other = ksm_test_slot(test);
+	struct ksm_key key = { .hash = 7, .domain = 1000 };
+	struct ksm_item *item, *strange;
+
+	other->domain = key.domain;
+	item = ksm_test_item(test, slot, 0);
+	strange = ksm_test_item(test, other, 0);
+	ksm_test_file(item, key.hash);
+	ksm_test_file(strange, key.hash);
+	KUNIT_EXPECT_PTR_EQ(test, ksm_unstable_first(key, 0), strange);
+	KUNIT_EXPECT_NULL(test, ksm_unstable_next(strange));
+	key.domain = 0;
+	KUNIT_EXPECT_PTR_EQ(test, ksm_unstable_first(key, 0), item);
+	KUNIT_EXPECT_NULL(test, ksm_unstable_next(item));
+	key.domain = 999;
+	KUNIT_EXPECT_NULL(test, ksm_unstable_first(key, 0));
+	ksm_test_forget_all(slot);
+	ksm_test_forget_all(other);
 }
 
 /* A record whose page has another content by now moves; its old equals stay findable. */
@@ -144,6 +171,7 @@ static void ksm_test_random(struct kunit *test)
 static struct kunit_case ksm_unstable_cases[] = {
 	KUNIT_CASE(ksm_test_empty),
 	KUNIT_CASE(ksm_test_equal_hashes),
+	KUNIT_CASE(ksm_test_domains),
 	KUNIT_CASE(ksm_test_refile),
 	KUNIT_CASE(ksm_test_forgotten),
 	KUNIT_CASE(ksm_test_random),

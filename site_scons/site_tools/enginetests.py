@@ -32,8 +32,8 @@ PROGRAMS = {
     "torture": ["torture.c", "area.c", "common.c", "ring.c"],
     "features": [
         "features.c", "feature_places.c", "feature_marks.c", "feature_failure.c",
-        "feature_reclaim.c", "feature_processes.c", "feature_writers.c", "numa.c", "ring.c",
-        "common.c",
+        "feature_reclaim.c", "feature_processes.c", "feature_writers.c", "feature_domains.c",
+        "numa.c", "ring.c", "common.c",
     ],
 }  # fmt: skip
 """Each program of ours and its sources."""

@@ -10,6 +10,7 @@ what only the debug kernel of qemu-virt is configured with:
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +101,28 @@ async def test_max_kernel_pages(kernel: Kernel) -> None:
     """The limit of 2.6.32."""
     skip_without(kernel, engine="ksmhost", why="mainline has no max_kernel_pages any more")
     await run_feature(kernel, "max-kernel-pages", DEADLINE_S)
+
+
+@pytest.mark.parametrize("feature", ["domain-uid", "domain-cgroup"])
+async def test_merge_domains(kernel: Kernel, feature: str) -> None:
+    """Only pages of one user, or of one cgroup, share a frame."""
+    skip_without(kernel, engine="ksmhost", why="mainline has no merge domains")
+    await run_feature(kernel, feature, DEADLINE_S)
+
+
+async def test_writes_tell_nothing_of_other_domains(kernel: Kernel) -> None:
+    """The time of a write tells a right guess from a wrong one only within a domain."""
+    skip_without(kernel, engine="ksmhost", why="mainline has no merge domains")
+    skip_without(kernel, board="qemu-virt", why="User-Mode Linux counts no instructions")
+    exact = replace(ROOMY, exact=True)
+    outcome = await run_on(
+        kernel, ["features", "domain-timing"], deadline_s=DEADLINE_S, hardware=exact
+    )
+    assert_right(outcome, "domain-timing")
+    (told,) = outcome.matches("longer in one domain")
+    in_one, in_two = map(int, re.findall(r"(-?\d+) %", told.string))
+    assert in_one > 50
+    assert abs(in_two) <= 2
 
 
 async def test_every_change_of_the_sleep_wakes_ksmd(kernel: Kernel) -> None:

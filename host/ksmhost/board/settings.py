@@ -30,13 +30,15 @@ DEFAULTS: Final[dict[str, str]] = {
     "merge_across_nodes": "1",
     "stable_node_chains_prune_millisecs": "2000",
     "max_kernel_pages": "0",
+    "track_writes": "1",
+    "merge_domain": "all",
     "advisor_mode": "none",
     "advisor_max_cpu": "70",
     "advisor_min_pages_to_scan": "500",
     "advisor_max_pages_to_scan": "30000",
     "advisor_target_scan_time": "200",
 }
-"""Every knob of either engine, with what Linux 6.12 starts with."""
+"""Every knob of either engine, with what it starts with."""
 
 _LINE: Final = re.compile(r"([a-z0-9_]{1,47})[ \t]*=[ \t]*([!-~](?:[ -~]{0,156}[!-~])?)")
 

@@ -36,6 +36,8 @@ _REFUSALS: Final = {
     ("max_page_sharing", errno.EINVAL): ("It must be a number from 2 on.", ""),
     ("run", errno.EINVAL): ("It takes 0 (stop), 1 (run) or 2 (unmerge everything).", ""),
     ("advisor_mode", errno.EINVAL): ("It takes none or scan-time.", ""),
+    ("merge_domain", errno.EINVAL): ("It takes all, uid or cgroup.", ""),
+    ("merge_domain", errno.EBUSY): ("A process that ends still has merged pages.", "Set it again."),
     ("max_page_sharing", errno.EBUSY): _MERGED,
     ("merge_across_nodes", errno.EBUSY): _MERGED,
 }

@@ -59,6 +59,7 @@ RAW: Final[dict[str, Column]] = _table(
     Column("ksm.full_scans", Unit.COUNT, True, "passes over all mergeable memory"),
     Column("ksm.stable_node_chains", Unit.COUNT, False, "contents shared past the sharing limit"),
     Column("ksm.stable_node_dups", Unit.COUNT, False, "copies kept because of that limit"),
+    Column("ksm.metadata_bytes", Unit.BYTES, False, "what the engine takes for its records"),
     Column("ksm.general_profit", Unit.BYTES, False, "bytes saved, net of the engine's own records"),
     Column("ksmd.cpu_ms", Unit.MILLISECONDS, True, "CPU time of the ksmd thread"),
     Column("vm.mem_total_kib", Unit.KIB, False, "memory the kernel manages"),

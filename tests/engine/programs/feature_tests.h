@@ -54,6 +54,7 @@ long field_of(const char *path, const char *name);
 #define PAGEMAP_UFFD_WP 57
 #define PAGEMAP_SWAPPED 62
 uint64_t frame_of(const void *address);
+uint64_t frame_of_process(pid_t pid, const void *address);
 bool pagemap_bit(const void *address, unsigned bit);
 
 /* Bits of /proc/kpageflags, and how often a frame is mapped. */
@@ -111,5 +112,8 @@ void test_sleep_changes(void);
 void test_writers(void);
 void test_writer_beside(void);
 void test_swap_cleaned(void);
+void test_domain_uid(void);
+void test_domain_cgroup(void);
+void test_domain_timing(void);
 
 #endif

@@ -44,6 +44,9 @@ static const struct {
 	{ "writers", test_writers },
 	{ "writer-beside", test_writer_beside },
 	{ "swap-cleaned", test_swap_cleaned },
+	{ "domain-uid", test_domain_uid },
+	{ "domain-cgroup", test_domain_cgroup },
+	{ "domain-timing", test_domain_timing },
 };
 
 /* -- memory and its contents ------------------------------------------------------------------- */
@@ -155,21 +158,29 @@ static uint64_t entry_of(const char *path, uint64_t index)
 	return entry;
 }
 
-static uint64_t pagemap(const void *address)
+static uint64_t pagemap(pid_t pid, const void *address)
 {
-	return entry_of("/proc/self/pagemap", (uintptr_t)address / 4096);
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	return entry_of(path, (uintptr_t)address / 4096);
 }
 
-uint64_t frame_of(const void *address)
+uint64_t frame_of_process(pid_t pid, const void *address)
 {
-	uint64_t entry = pagemap(address);
+	uint64_t entry = pagemap(pid, address);
 
 	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
 }
 
+uint64_t frame_of(const void *address)
+{
+	return frame_of_process(getpid(), address);
+}
+
 bool pagemap_bit(const void *address, unsigned bit)
 {
-	return pagemap(address) >> bit & 1;
+	return pagemap(getpid(), address) >> bit & 1;
 }
 
 bool frame_bit(uint64_t frame, unsigned bit)

@@ -28,6 +28,7 @@
 #include "area.h"
 #include "ring.h"
 
+#define FIRST_UID 1000
 #define SECOND_NS 1000000000LL
 #define AREA_PAGES 1024
 #define MOST_PAGES 64 /* that one operation touches */
@@ -366,7 +367,7 @@ __attribute__((noreturn)) static void exec_self(void)
 	die("execv");
 }
 
-/* A child writes to what it inherited, checks it and ends, or becomes another program. */
+/* A child writes to what it inherited, as somebody else perhaps, or becomes another program. */
 static void fork_child(struct worker *worker)
 {
 	pid_t child = fork();
@@ -381,6 +382,8 @@ static void fork_child(struct worker *worker)
 		worker->memory = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
 		if (below(worker, 4) == 0)
 			exec_self();
+		if (below(worker, 3) == 0 && seteuid(FIRST_UID + (uid_t)below(worker, 2)))
+			die("seteuid");
 		for (size_t i = below(worker, 30); i; i--)
 			operate(worker);
 		check_all(worker);
@@ -481,7 +484,8 @@ static const struct setting settings[] = {
 	{ "advisor_max_cpu", { "1", "70", "100" } },
 	{ "advisor_target_scan_time", { "1", "200" } },
 	{ "max_kernel_pages", { "0", "0", "100" } }, /* not mainline's */
-	{ "track_writes", { "0", "1", "1" } }, /* nor this */
+	{ "track_writes", { "0", "1", "1" } }, /* nor these */
+	{ "merge_domain", { "all", "all", "uid", "cgroup" } },
 };
 
 /* Refusals (EBUSY, EINVAL, a knob this engine lacks) are in order. */
