@@ -150,11 +150,9 @@ struct ksm_key {
 	u32 domain;
 };
 
-static inline int ksm_key_order(struct ksm_key a, struct ksm_key b)
+static inline int ksm_order(u32 a, u32 b)
 {
-	if (a.hash != b.hash)
-		return a.hash < b.hash ? -1 : 1;
-	return a.domain < b.domain ? -1 : a.domain > b.domain;
+	return a < b ? -1 : a > b;
 }
 
 /**

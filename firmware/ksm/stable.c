@@ -35,7 +35,9 @@ static struct ksm_node *ksm_node_of(const struct rb_node *rb)
 
 static int ksm_stable_order(const void *key, const struct rb_node *rb)
 {
-	return ksm_key_order(*(const struct ksm_key *)key, rb_entry(rb, struct ksm_node, rb)->key);
+	const struct ksm_key *wanted = key, *have = &rb_entry(rb, struct ksm_node, rb)->key;
+
+	return ksm_order(wanted->hash, have->hash) ?: ksm_order(wanted->domain, have->domain);
 }
 
 /* New nodes go to the left of their equals. */
@@ -293,8 +295,8 @@ static struct ksm_node *ksm_prune_run(struct ksm_node *first)
 	int nid = first->nid;
 	struct ksm_node *node, *next;
 
-	if (!ksm_run_neighbours(first) ||
-	    now - first->walked < msecs_to_jiffies(READ_ONCE(ksm_knobs.prune_ms)))
+	if (now - first->walked < msecs_to_jiffies(READ_ONCE(ksm_knobs.prune_ms)) ||
+	    !ksm_run_neighbours(first))
 		return first;
 	for (node = first; node; node = next) {
 		next = ksm_node_of(rb_next_match(&key, &node->rb, ksm_stable_order));

@@ -13,17 +13,24 @@
 
 static struct rb_root ksm_unstable_trees[MAX_NUMNODES];
 
+/* A record's block, which has the domain, is looked at only if the hash does not decide. */
 static int ksm_unstable_order(const void *key, const struct rb_node *rb)
 {
-	return ksm_key_order(*(const struct ksm_key *)key,
-			     ksm_item_key(rb_entry(rb, struct ksm_item, rb)));
+	const struct ksm_item *item = rb_entry(rb, struct ksm_item, rb);
+	const struct ksm_key *wanted = key;
+
+	return ksm_order(wanted->hash, item->hash) ?:
+	       ksm_order(wanted->domain, ksm_item_block(item)->domain);
 }
 
 static bool ksm_unstable_less(struct rb_node *a, const struct rb_node *b)
 {
-	struct ksm_key key = ksm_item_key(rb_entry(a, struct ksm_item, rb));
+	const struct ksm_item *one = rb_entry(a, struct ksm_item, rb);
+	const struct ksm_item *other = rb_entry(b, struct ksm_item, rb);
 
-	return ksm_unstable_order(&key, b) < 0;
+	if (one->hash != other->hash)
+		return one->hash < other->hash;
+	return ksm_item_block(one)->domain < ksm_item_block(other)->domain;
 }
 
 /**
