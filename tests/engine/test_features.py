@@ -77,17 +77,35 @@ async def test_writers(kernel: Kernel, disk: Path) -> None:
     await run_writers(kernel, disk, DEADLINE_S)
 
 
-async def run_writers(kernel: Kernel, disk: Path, deadline_s: float) -> None:
+async def run_writers(
+    kernel: Kernel, disk: Path, deadline_s: float, hardware: Hardware = ROOMY
+) -> None:
     """The test of writers, with a disk to read from, and a look whether there were all of them."""
     outcome = await run_on(
         kernel,
         ["features", "writers"],
         deadline_s=deadline_s,
-        hardware=replace(ROOMY, disks=(disk,)),
+        hardware=replace(hardware, disks=(disk,)),
     )
     assert_right(outcome, "writers")
     there = {found[1] for found in outcome.matches("^features: written by (.*)$")}
     assert {"itself", "read", "/proc/self/mem", "ptrace", "a disk"} <= there
+
+
+async def test_first_writes_fault_without_a_hardware_dirty_bit(kernel: Kernel) -> None:
+    """What tracking costs a program on ARMv8.0: one fault, when it writes to what lay still."""
+    skip_without(kernel, engine="ksmhost", why="mainline tracks no writes")
+    skip_without(kernel, board="qemu-virt", why="User-Mode Linux's faults are not counted so")
+    assert await faults_of_first_writes(kernel, DEADLINE_S, ROOMY) == 64
+
+
+async def faults_of_first_writes(kernel: Kernel, deadline_s: float, hardware: Hardware) -> int:
+    """How many faults the first writes to 64 cleaned pages took."""
+    command = ["features", "dirty-bit"]
+    outcome = await run_on(kernel, command, deadline_s=deadline_s, hardware=hardware)
+    assert_right(outcome, "dirty-bit")
+    (told,) = outcome.matches(r"^features: (\d+) faults for 64 writes$")
+    return int(told[1])
 
 
 async def test_writer_beside(kernel: Kernel) -> None:
@@ -176,6 +194,33 @@ async def test_special_machines(special_kernel: Kernel, feature: str) -> None:
 async def test_writers_of_a_debug_kernel(debug_kernel: Kernel, disk: Path) -> None:
     """The same where more of them are configured, and more is checked."""
     await run_writers(debug_kernel, disk, DEBUG_DEADLINE_S)
+
+
+NEWEST = replace(ROOMY, more_args=("-cpu", "max"))
+"""A processor that sets the dirty bit itself, where the kernel lets it (ARM64_HW_AFDBM)."""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(DEBUG_DEADLINE_S + 60)
+async def test_a_hardware_dirty_bit_costs_no_fault(special_kernel: Kernel) -> None:
+    """The same writes are seen, and the program pays nothing for it."""
+    skip_without(special_kernel, engine="ksmhost", why="mainline tracks no writes")
+    assert await faults_of_first_writes(special_kernel, DEBUG_DEADLINE_S, NEWEST) == 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(DEBUG_DEADLINE_S + 60)
+@pytest.mark.parametrize("feature", ["fork", "swap", "swap-cleaned", "compaction", "huge"])
+async def test_memory_with_a_hardware_dirty_bit(special_kernel: Kernel, feature: str) -> None:
+    """What clean entries can go wrong with goes right there, too."""
+    await run_feature(special_kernel, feature, DEBUG_DEADLINE_S, NEWEST)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(DEBUG_DEADLINE_S + 60)
+async def test_writers_with_a_hardware_dirty_bit(special_kernel: Kernel, disk: Path) -> None:
+    """Whoever writes."""
+    await run_writers(special_kernel, disk, DEBUG_DEADLINE_S, NEWEST)
 
 
 @pytest.mark.long

@@ -110,6 +110,7 @@ void test_max_kernel_pages(void);
 void test_counters(void);
 void test_sleep_changes(void);
 void test_writers(void);
+void test_dirty_bit(void);
 void test_writer_beside(void);
 void test_swap_cleaned(void);
 void test_domain_uid(void);

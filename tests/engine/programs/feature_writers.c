@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -263,6 +264,42 @@ void test_writers(void)
 	for (size_t writer = 0; writer < WRITERS; writer++)
 		if (there[writer])
 			printf("features: written by %s\n", writers[writer].name);
+}
+
+/* -- what a write to a cleaned page costs ---------------------------------------------------------- */
+
+#define CLEANED_PAGES 64
+
+static long faults(void)
+{
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_SELF, &usage))
+		die("getrusage");
+	return usage.ru_minflt;
+}
+
+/* Tells how many faults first writes take. Each write is seen, whoever sets the dirty bit. */
+void test_dirty_bit(void)
+{
+	uint64_t *likes = mergeable_area(CLEANED_PAGES, 1000, CLEANED_PAGES);
+	uint64_t *area = mergeable_area(CLEANED_PAGES, 1, CLEANED_PAGES);
+	long before;
+
+	scans(SOON);
+	expect_merged(0, 0);
+	before = faults();
+	for (size_t i = 0; i < CLEANED_PAGES; i++)
+		*(volatile uint64_t *)page_at(area, i) = 0;
+	before = faults() - before;
+	printf("features: %ld faults for %d writes\n", before, CLEANED_PAGES);
+	scans(1);
+	expect("pages_rewritten", knob("pages_rewritten"), CLEANED_PAGES);
+	fill_area(area, CLEANED_PAGES, 1000, CLEANED_PAGES);
+	scans(SOON);
+	expect_merged(CLEANED_PAGES, CLEANED_PAGES);
+	check_area(area, CLEANED_PAGES, 1000, CLEANED_PAGES);
+	check_area(likes, CLEANED_PAGES, 1000, CLEANED_PAGES);
 }
 
 /* -- a writer that does not stop for KSM ----------------------------------------------------------- */

@@ -42,6 +42,7 @@ static const struct {
 	{ "counters", test_counters },
 	{ "sleep-changes", test_sleep_changes },
 	{ "writers", test_writers },
+	{ "dirty-bit", test_dirty_bit },
 	{ "writer-beside", test_writer_beside },
 	{ "swap-cleaned", test_swap_cleaned },
 	{ "domain-uid", test_domain_uid },
