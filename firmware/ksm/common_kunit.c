@@ -8,7 +8,7 @@ struct ksm_test_saved {
 	struct ksm_knobs knobs;
 	struct ksm_stat stat;
 	struct ksm_advisor advisor;
-	unsigned long scans;
+	struct ksm_cursor cursor;
 };
 
 /**
@@ -24,7 +24,7 @@ int ksm_test_init(struct kunit *test)
 	saved->knobs = ksm_knobs;
 	saved->stat = ksm_stat;
 	saved->advisor = ksm_advisor;
-	saved->scans = ksm_cursor.scans;
+	saved->cursor = ksm_cursor;
 	test->priv = saved;
 	return 0;
 }
@@ -48,7 +48,7 @@ void ksm_test_exit(struct kunit *test)
 	ksm_knobs = saved->knobs;
 	ksm_stat = saved->stat;
 	ksm_advisor = saved->advisor;
-	ksm_cursor.scans = saved->scans;
+	ksm_cursor = saved->cursor;
 }
 
 /**
@@ -77,6 +77,7 @@ struct ksm_slot *ksm_test_slot(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, slot);
 	slot->slot.mm = ksm_test_mm(test);
 	xa_init(&slot->blocks);
+	xa_init(&slot->regions);
 	return slot;
 }
 

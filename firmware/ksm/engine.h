@@ -47,16 +47,19 @@
  * struct ksm_slot - a process that takes part in merging
  * @slot: the mm, its place in the hash and in the ring that the cursor walks
  * @blocks: records of the process's pages, by address / KSM_BLOCK_SIZE
+ * @regions: for how many looks a page table gave no news, by address >> PMD_SHIFT; none if it did
  * @domain: with whom its pages merge: see domain.c
  *
  * @domain belongs to ksm_lock, @slot to ksm_slots_lock. @blocks changes only under ksm_lock and
  * while the cursor stands on the slot, so that an exiting process may ask whether it is empty with
- * ksm_slots_lock alone.
+ * ksm_slots_lock alone. @regions changes under ksm_lock and mmap_lock, or under the latter alone,
+ * held for writing.
  * A slot holds a reference to its mm_struct, not to its address space.
  */
 struct ksm_slot {
 	struct mm_slot slot;
 	struct xarray blocks;
+	struct xarray regions;
 	u32 domain;
 };
 
@@ -185,13 +188,25 @@ struct ksm_node {
  * @address: the next address in it to look at
  * @areas: whether this pass has met an area to merge in it
  * @scans: passes completed
+ * @region: number of the page table it stands on or was at last, in this process and pass
+ * @quiet: for how many looks that gave no news
+ * @passes: that it is looked at once in so many passes
+ * @left_out: that it is not in this one
+ * @news: that it gave some in this one; set without ksm_lock as well: ksm_news()
  */
 struct ksm_cursor {
 	struct ksm_slot *slot;
 	unsigned long address;
 	bool areas;
 	unsigned long scans;
+	unsigned long region;
+	unsigned int quiet;
+	unsigned int passes;
+	bool left_out;
+	bool news;
 };
+
+#define KSM_NO_REGION		ULONG_MAX
 
 /**
  * struct ksm_stat - the counters user space reads
@@ -243,6 +258,7 @@ struct ksm_knobs {
 	unsigned int use_zero_pages;
 	unsigned int smart_scan;
 	unsigned int track_writes;
+	unsigned int rank_areas;
 };
 
 /**
@@ -301,6 +317,26 @@ void ksm_wake_sleeper(void);
 void ksm_twin_rehash(struct ksm_item *twin, struct page *twin_page);
 #endif
 
+/* regions.c */
+bool ksm_region_enter(struct ksm_slot *slot, unsigned long address);
+void ksm_region_leave(struct ksm_slot *slot);
+void ksm_regions_forget(struct ksm_slot *slot, unsigned long first, unsigned long end);
+#if IS_ENABLED(CONFIG_KUNIT)
+unsigned int ksm_region_passes(unsigned int quiet);
+#endif
+
+/* Whether areas that gave no news are left out of passes. */
+static inline bool ksm_ranks(void)
+{
+	return READ_ONCE(ksm_knobs.rank_areas);
+}
+
+/* The page table that the cursor stands on is worth another look in the next pass. */
+static inline void ksm_news(void)
+{
+	WRITE_ONCE(ksm_cursor.news, true);
+}
+
 /* gather.c */
 bool ksm_gather(struct ksm_batch *b);
 void ksm_batch_rewind(struct ksm_batch *b);
@@ -314,7 +350,7 @@ bool ksm_smart_skip(struct ksm_item *item);
 #define KSM_BACKOFF_MAX		7
 
 bool ksm_tracks(struct vm_area_struct *vma);
-bool ksm_trust_ends(unsigned long address, unsigned long pass);
+bool ksm_trust_ends(unsigned long address, unsigned long pass, unsigned int passes);
 void ksm_track_clean(struct vm_area_struct *vma, unsigned long address, pte_t *ptep,
 		     struct folio *folio);
 void ksm_track_lost(struct ksm_item *item, bool written);

@@ -24,7 +24,8 @@ VISIBLE_IF_KUNIT bool ksm_smart_skip(struct ksm_item *item)
 {
 	u8 age = item->age;
 
-	if (!READ_ONCE(ksm_knobs.smart_scan))
+	/* Where passes are left out, none of the rare looks is. */
+	if (!READ_ONCE(ksm_knobs.smart_scan) || ksm_cursor.passes > 1)
 		return false;
 	if (age < U8_MAX)
 		item->age++;
@@ -54,7 +55,7 @@ static unsigned long ksm_block_end(unsigned long address, unsigned long end)
 static void ksm_batch_open(struct ksm_batch *b, unsigned long address)
 {
 	b->block = ksm_block_find(b->slot, address);
-	b->turn = ksm_trust_ends(address, ksm_cursor.scans);
+	b->turn = ksm_trust_ends(address, ksm_cursor.scans, ksm_cursor.passes);
 }
 
 static struct ksm_item *ksm_batch_item(struct ksm_batch *b, unsigned int index)
@@ -294,11 +295,18 @@ static int ksm_gather_pmd(pmd_t *pmdp, unsigned long address, unsigned long end,
 			  struct mm_walk *walk)
 {
 	struct ksm_batch *b = walk->private;
-	pmd_t pmd = pmdp_get_lockless(pmdp);
+	pmd_t pmd;
 	pte_t *start, *ptep;
 	spinlock_t *ptl;
 
 	cond_resched();
+	if (ksm_region_enter(b->slot, address)) {
+		/* Step over its records; those from before it are of pages that are gone. */
+		ksm_items_forget(b->slot, ksm_cursor.address, address);
+		ksm_cursor.address = end;
+		return 0;
+	}
+	pmd = pmdp_get_lockless(pmdp);
 	if (!pmd_present(pmd))
 		return 0;
 	if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && pmd_leaf(pmd))
@@ -318,7 +326,7 @@ static int ksm_gather_pmd(pmd_t *pmdp, unsigned long address, unsigned long end,
 	}
 	pte_unmap_unlock(start, ptl);
 	/* The next look need not begin with what was found to be empty. */
-	if (b->passed && !b->present && !ksm_items_exist(b->slot, ksm_cursor.address, b->next))
+	if (!b->present && !ksm_items_exist(b->slot, ksm_cursor.address, b->next))
 		ksm_cursor.address = b->next;
 	return b->present || b->passed;
 }
@@ -353,6 +361,7 @@ static void ksm_batch_file(struct ksm_batch *b, struct vm_area_struct *vma)
 	ksm_cursor.address = b->next;
 	b->block = ksm_block_get(b->slot, b->first);
 	if (!b->block) {
+		ksm_news();
 		ksm_batch_drop(b, b->visit);
 		return;
 	}

@@ -85,6 +85,7 @@ struct ksm_item *ksm_item_track(struct ksm_block *block, unsigned int index)
 	if (item->state == KSM_UNTRACKED) {
 		item->state = KSM_VOLATILE;
 		item->age = 1;
+		ksm_news();
 		block->used++;
 		block->mm->ksm_rmap_items++;
 		ksm_stat.items++;
@@ -107,6 +108,7 @@ void ksm_item_unfile(struct ksm_item *item)
 static void ksm_item_forget(struct ksm_block *block, struct ksm_item *item)
 {
 	ksm_item_unfile(item);
+	ksm_news();
 	*item = (struct ksm_item){ .index = item->index };
 	block->used--;
 	block->mm->ksm_rmap_items--;
@@ -131,8 +133,8 @@ void ksm_block_forget(struct ksm_slot *slot, struct ksm_block *block, unsigned l
 }
 
 /**
- * ksm_items_forget - drop all records of a range of addresses
- * @slot: the process; the cursor stands on it
+ * ksm_items_forget - drop all records of a range of addresses, and what was known of whole regions
+ * @slot: the process; the cursor stands on it; its mmap_lock is held
  * @start: first address
  * @end: behind the last one
  */
@@ -143,6 +145,7 @@ void ksm_items_forget(struct ksm_slot *slot, unsigned long start, unsigned long 
 
 	if (start >= end)
 		return;
+	ksm_regions_forget(slot, (start >> PMD_SHIFT) + !!(start & ~PMD_MASK), end >> PMD_SHIFT);
 	xa_for_each_range(&slot->blocks, at, block, start / KSM_BLOCK_SIZE,
 			  (end - 1) / KSM_BLOCK_SIZE) {
 		unsigned int from = 0, to = KSM_BLOCK_PAGES;

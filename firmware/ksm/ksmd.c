@@ -23,6 +23,8 @@ DEFINE_MUTEX(ksm_lock);
 
 struct ksm_cursor ksm_cursor = {
 	.slot = &ksm_head,
+	.region = KSM_NO_REGION,
+	.passes = 1,
 };
 
 struct ksm_stat ksm_stat;
@@ -324,6 +326,7 @@ static bool ksm_pass_begin(void)
 	ksm_cursor.slot = list_entry(ksm_head.slot.mm_node.next, struct ksm_slot, slot.mm_node);
 	ksm_cursor.address = 0;
 	ksm_cursor.areas = false;
+	ksm_cursor.region = KSM_NO_REGION;
 	spin_unlock(&ksm_slots_lock);
 	/* The last process may have gone since. */
 	return ksm_cursor.slot != &ksm_head;
@@ -341,6 +344,7 @@ static void ksm_slot_done(struct ksm_slot *slot)
 {
 	bool leave = !ksm_cursor.areas || ksm_exiting(slot->slot.mm);
 
+	ksm_region_leave(slot);
 	ksm_items_forget(slot, leave ? 0 : ksm_cursor.address, ULONG_MAX);
 	ksm_slot_next(slot, leave);
 }

@@ -45,10 +45,37 @@ static bool ksm_compatible(struct vm_area_struct *vma)
 	return true;
 }
 
+static struct ksm_slot *ksm_slot_find(struct mm_struct *mm)
+{
+	struct mm_slot *found = mm_slot_lookup(ksm_slots_hash, mm);
+
+	return found ? mm_slot_entry(found, struct ksm_slot, slot) : NULL;
+}
+
+/*
+ * Memory that takes part from now on has no history, whatever was at its address before. mmap_lock
+ * is held for writing, so the slot stays, and ksmd is not in the middle of its page tables; but it
+ * may have left one half done.
+ */
+static void ksm_area_renew(struct mm_struct *mm, unsigned long start, unsigned long end)
+{
+	struct ksm_slot *slot;
+
+	spin_lock(&ksm_slots_lock);
+	slot = ksm_slot_find(mm);
+	if (slot && slot == ksm_cursor.slot)
+		ksm_news();
+	spin_unlock(&ksm_slots_lock);
+	if (slot)
+		ksm_regions_forget(slot, start >> PMD_SHIFT, ((end - 1) >> PMD_SHIFT) + 1);
+}
+
 static void ksm_area_add(struct vm_area_struct *vma)
 {
-	if (!(vma->vm_flags & VM_MERGEABLE) && ksm_compatible(vma))
-		vm_flags_set(vma, VM_MERGEABLE);
+	if (vma->vm_flags & VM_MERGEABLE || !ksm_compatible(vma))
+		return;
+	vm_flags_set(vma, VM_MERGEABLE);
+	ksm_area_renew(vma->vm_mm, vma->vm_start, vma->vm_end);
 }
 
 /* mmap_lock is held for writing; faults that hold only the area's lock must stay out as well. */
@@ -124,8 +151,10 @@ int ksm_madvise(struct vm_area_struct *vma, unsigned long start, unsigned long e
 		if (vma->vm_flags & VM_MERGEABLE || !ksm_compatible(vma))
 			return 0;
 		err = ksm_join(vma->vm_mm);
-		if (!err)
-			*vm_flags |= VM_MERGEABLE;
+		if (err)
+			return err;
+		ksm_area_renew(vma->vm_mm, start, end);
+		*vm_flags |= VM_MERGEABLE;
 	} else if (advice == MADV_UNMERGEABLE) {
 		if (!(*vm_flags & VM_MERGEABLE))
 			return 0;
@@ -219,6 +248,7 @@ int __ksm_enter(struct mm_struct *mm)
 		return -ENOMEM;
 	slot = &new->slot;
 	xa_init(&new->blocks);
+	xa_init(&new->regions);
 
 	spin_lock(&ksm_slots_lock);
 	first = list_empty(&ksm_head.slot.mm_node);
@@ -249,6 +279,7 @@ static void ksm_slot_free(struct ksm_slot *slot)
 {
 	struct mm_struct *mm = slot->slot.mm;
 
+	xa_destroy(&slot->regions);
 	mm_slot_free(ksm_slot_cache, slot);
 	clear_bit(MMF_VM_MERGEABLE, &mm->flags);
 	mmdrop(mm);
@@ -264,20 +295,17 @@ static void ksm_slot_free(struct ksm_slot *slot)
  */
 void __ksm_exit(struct mm_struct *mm)
 {
-	struct ksm_slot *slot = NULL;
-	struct mm_slot *found;
+	struct ksm_slot *slot;
 	bool unused = false;
 
 	spin_lock(&ksm_slots_lock);
-	found = mm_slot_lookup(ksm_slots_hash, mm);
-	if (found)
-		slot = mm_slot_entry(found, struct ksm_slot, slot);
+	slot = ksm_slot_find(mm);
 	if (slot && slot != ksm_cursor.slot) {
 		unused = xa_empty(&slot->blocks);
 		if (unused)
 			ksm_slot_unlink(slot);
 		else
-			list_move(&found->mm_node, &ksm_cursor.slot->slot.mm_node);
+			list_move(&slot->slot.mm_node, &ksm_cursor.slot->slot.mm_node);
 	}
 	spin_unlock(&ksm_slots_lock);
 
@@ -309,6 +337,7 @@ void ksm_slot_next(struct ksm_slot *slot, bool leave)
 	ksm_cursor.slot = list_entry(slot->slot.mm_node.next, struct ksm_slot, slot.mm_node);
 	ksm_cursor.address = 0;
 	ksm_cursor.areas = false;
+	ksm_cursor.region = KSM_NO_REGION;
 	if (leave)
 		ksm_slot_unlink(slot);
 	else

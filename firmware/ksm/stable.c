@@ -125,6 +125,7 @@ void ksm_node_attach(struct ksm_node *node, struct ksm_item *item)
 	item->node = node;
 	hlist_add_head(&item->sharer, &node->sharers);
 	ksm_count_sharer(node, item, 1);
+	ksm_news();
 }
 
 static void ksm_item_release(struct ksm_node *node, struct ksm_item *item)

@@ -55,6 +55,8 @@ KSM_KNOB(use_zero_pages, ksm_knobs.use_zero_pages, 0, true);
 KSM_KNOB(smart_scan, ksm_knobs.smart_scan, 0, true);
 /* Ours: whether pages that were not written to since they were read are read again. */
 KSM_KNOB(track_writes, ksm_knobs.track_writes, 0, true);
+/* Ours: whether what gave no news is looked at in one pass of eight. */
+KSM_KNOB(rank_areas, ksm_knobs.rank_areas, 0, true);
 KSM_KNOB(stable_node_chains_prune_millisecs, ksm_knobs.prune_ms, 0, false);
 /* From 2.6.32: how many merged pages there may be; 0: any number. Mainline has it no longer. */
 KSM_KNOB(max_kernel_pages, ksm_knobs.max_kernel_pages, 0, false);
@@ -341,6 +343,7 @@ static struct attribute *ksm_attrs[] = {
 	&use_zero_pages_knob.attr.attr,
 	&smart_scan_knob.attr.attr,
 	&track_writes_knob.attr.attr,
+	&rank_areas_knob.attr.attr,
 	&advisor_mode_attr.attr,
 	&advisor_max_cpu_knob.attr.attr,
 	&advisor_min_pages_to_scan_knob.attr.attr,

@@ -41,12 +41,14 @@ bool ksm_tracks(struct vm_area_struct *vma)
  * ksm_trust_ends - whether a page is to be read in this pass, whatever its entry says
  * @address: of the page
  * @pass: number of the pass
+ * @passes: within how many passes up to this one it was last looked at
  *
- * Blocks take turns, so that each pass has its share of them.
+ * Blocks take turns, so that each pass has its share of them. This pass takes the turns of those
+ * that left the page out.
  */
-bool ksm_trust_ends(unsigned long address, unsigned long pass)
+bool ksm_trust_ends(unsigned long address, unsigned long pass, unsigned int passes)
 {
-	return (address / KSM_BLOCK_SIZE + pass) % KSM_TRUST_PASSES == 0;
+	return (address / KSM_BLOCK_SIZE + pass) % KSM_TRUST_PASSES < passes;
 }
 
 /**
@@ -88,6 +90,8 @@ void ksm_track_lost(struct ksm_item *item, bool written)
 	if (!written)
 		return;
 	ksm_stat.rewritten++;
+	if (!item->backoff)
+		ksm_news();
 	if (passes >= KSM_SOON)
 		item->backoff -= !!item->backoff;
 	else if (item->backoff < KSM_BACKOFF_MAX)
@@ -101,14 +105,21 @@ void ksm_track_lost(struct ksm_item *item, bool written)
  * @pfn: of the page
  * @clean: whether its entry was clean before that
  * @changed: whether its content was another at the last visit
+ *
+ * A page that waits, and has changed once more, is no news. So one that can't be cleaned waits too
+ * once it has changed, for one visit that finds it unchanged.
  */
 void ksm_track_hashed(struct ksm_item *item, unsigned long pfn, bool clean, bool changed)
 {
+	if (changed && !item->wait)
+		ksm_news();
 	if (clean) {
 		item->known = true;
 		item->frame = (u32)pfn;
 		item->since = (u8)ksm_cursor.scans;
-	} else if (!changed && item->wait) {
+	} else if (changed) {
+		item->wait = item->wait ?: 1;
+	} else if (item->wait) {
 		item->wait--;
 	}
 }

@@ -122,11 +122,11 @@ static void ksm_test_turns(struct kunit *test)
 	for (i = 0; i < ARRAY_SIZE(passes); i++) {
 		for (page = 0; page < 4 * KSM_BLOCK_PAGES; page++) {
 			for (turns = 0, j = 0; j < KSM_TRUST_PASSES; j++)
-				turns += ksm_trust_ends(page * PAGE_SIZE, passes[i] + j);
+				turns += ksm_trust_ends(page * PAGE_SIZE, passes[i] + j, 1);
 			KUNIT_EXPECT_EQ(test, turns, 1);
 		}
 		for (turns = 0, j = 0; j < 10 * KSM_TRUST_PASSES; j++)
-			turns += ksm_trust_ends(j * KSM_BLOCK_SIZE, passes[i]);
+			turns += ksm_trust_ends(j * KSM_BLOCK_SIZE, passes[i], 1);
 		KUNIT_EXPECT_EQ(test, turns, 10);
 	}
 }
@@ -138,8 +138,8 @@ static void ksm_test_turns_of_blocks(struct kunit *test)
 
 	for (pass = 0; pass < 2 * KSM_TRUST_PASSES; pass++)
 		for (page = 1; page < KSM_BLOCK_PAGES; page++)
-			KUNIT_EXPECT_EQ(test, ksm_trust_ends(KSM_BLOCK_SIZE, pass),
-					ksm_trust_ends(KSM_BLOCK_SIZE + page * PAGE_SIZE, pass));
+			KUNIT_EXPECT_EQ(test, ksm_trust_ends(KSM_BLOCK_SIZE, pass, 1),
+					ksm_trust_ends(KSM_BLOCK_SIZE + page * PAGE_SIZE, pass, 1));
 }
 
 /* Whose entry tells all: no page that somebody holds for writing, or that may be dropped. */
