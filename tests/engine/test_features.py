@@ -115,6 +115,33 @@ async def test_writer_beside(kernel: Kernel) -> None:
     await run_feature(kernel, "writer-beside", DEADLINE_S, two)
 
 
+async def test_ranks(kernel: Kernel) -> None:
+    """What lies still is left out of passes; what is new or changes is found as promised."""
+    skip_without(kernel, engine="ksmhost", why="mainline looks at all in every pass")
+    await run_feature(kernel, "ranks", DEADLINE_S)
+    await run_feature(kernel, "ranks-end", DEADLINE_S)
+
+
+SPARSE_NS = 350_000
+"""What a scan of a terabyte with 16 pages may cost more than one of a page: instructions.
+It is what the kernel's walk takes for the entries of 16 tables."""
+
+
+async def test_sparse_terabyte(kernel: Kernel) -> None:
+    """Addresses without pages cost next to nothing: a third of a millisecond for 2^28 of them."""
+    skip_without(kernel, board="qemu-virt", why="User-Mode Linux has half a terabyte of addresses")
+    skip_without(kernel, engine="ksmhost", why="mainline has no ranks")
+    outcome = await run_on(
+        kernel,
+        ["features", "sparse"],
+        deadline_s=DEADLINE_S,
+        hardware=replace(ROOMY, exact=True),
+    )
+    assert_right(outcome, "sparse")
+    (cost,) = outcome.matches(r"cpu_ns=(\d+) sparse_ns=(\d+)$")
+    assert int(cost[2]) - int(cost[1]) < SPARSE_NS, outcome.text
+
+
 async def test_max_kernel_pages(kernel: Kernel) -> None:
     """The limit of 2.6.32."""
     skip_without(kernel, engine="ksmhost", why="mainline has no max_kernel_pages any more")
@@ -221,6 +248,22 @@ async def test_memory_with_a_hardware_dirty_bit(special_kernel: Kernel, feature:
 async def test_writers_with_a_hardware_dirty_bit(special_kernel: Kernel, disk: Path) -> None:
     """Whoever writes."""
     await run_writers(special_kernel, disk, DEBUG_DEADLINE_S, NEWEST)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2 * DEBUG_DEADLINE_S + 60)
+async def test_ranks_of_a_debug_kernel(debug_kernel: Kernel) -> None:
+    """Nothing is left of regions when their process has ended."""
+    skip_without(debug_kernel, engine="ksmhost", why="mainline has no ranks")
+    outcome = await run_on(
+        debug_kernel,
+        ["features", "ranks-end"],
+        deadline_s=DEBUG_DEADLINE_S,
+        hardware=ROOMY,
+        look_for_leaks=True,
+    )
+    assert_right(outcome, "ranks-end")
+    assert outcome.matches("^enginetest: leaks looked for$")
 
 
 @pytest.mark.long

@@ -116,5 +116,8 @@ void test_swap_cleaned(void);
 void test_domain_uid(void);
 void test_domain_cgroup(void);
 void test_domain_timing(void);
+void test_ranks(void);
+void test_ranks_end(void);
+void test_sparse(void);
 
 #endif

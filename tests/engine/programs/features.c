@@ -48,6 +48,9 @@ static const struct {
 	{ "domain-uid", test_domain_uid },
 	{ "domain-cgroup", test_domain_cgroup },
 	{ "domain-timing", test_domain_timing },
+	{ "ranks", test_ranks },
+	{ "ranks-end", test_ranks_end },
+	{ "sparse", test_sparse },
 };
 
 /* -- memory and its contents ------------------------------------------------------------------- */

@@ -485,6 +485,7 @@ static const struct setting settings[] = {
 	{ "advisor_target_scan_time", { "1", "200" } },
 	{ "max_kernel_pages", { "0", "0", "100" } }, /* not mainline's */
 	{ "track_writes", { "0", "1", "1" } }, /* nor these */
+	{ "rank_areas", { "0", "1", "1" } },
 	{ "merge_domain", { "all", "all", "uid", "cgroup" } },
 };
 
