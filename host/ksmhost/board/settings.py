@@ -32,6 +32,7 @@ DEFAULTS: Final[dict[str, str]] = {
     "max_kernel_pages": "0",
     "track_writes": "1",
     "merge_domain": "all",
+    "rank_areas": "0",
     "advisor_mode": "none",
     "advisor_max_cpu": "70",
     "advisor_min_pages_to_scan": "500",

@@ -29,6 +29,7 @@ ABOUT: Final[dict[str, str]] = {
     "smart_scan": "1 skips pages that did not merge on earlier passes.",
     "track_writes": "1 reads a page again only if it was written to, or after 64 passes.",
     "merge_domain": "Whose pages merge with each other: all, of one uid, of one cgroup.",
+    "rank_areas": "1 looks at areas where nothing happens in one pass of eight.",
     "advisor_mode": "none, or scan-time: pages_to_scan is set to meet the target scan time.",
     "advisor_max_cpu": "The advisor's upper limit of ksmd's CPU, in percent of a core.",
     "advisor_min_pages_to_scan": "The least pages_to_scan the advisor sets.",
