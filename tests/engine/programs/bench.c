@@ -10,6 +10,8 @@
  *   all-written   the same with every page
  *   all-filled    every page is filled anew before each scan
  *   duplicates    each content is there COPIES times
+ *   last-write    as unique; before the first measured scan BURST pages are made alike, by a last
+ *                 write to each, and the scans are measured until those are merged
  *
  * Knobs are left as they are, but for those that scan_once() needs: set smart_scan and others by
  * further words, NAME=VALUE.
@@ -30,20 +32,23 @@
 
 #define COPIES 8
 #define FEW 20
+#define BURST 16
 
 struct workload {
 	const char *name;
 	size_t copies;	    /* pages that share one content */
 	size_t write_every; /* one page of so many is written before each scan; 0 is none */
 	bool fill;	    /* all of it, not one word */
+	bool burst;	    /* BURST pages are made alike, and merge */
 };
 
 static const struct workload workloads[] = {
-	{ "unique", 1, 0, false },
-	{ "few-written", 1, FEW, false },
-	{ "all-written", 1, 1, false },
-	{ "all-filled", 1, 1, true },
-	{ "duplicates", COPIES, 0, false },
+	{ "unique", .copies = 1 },
+	{ "few-written", .copies = 1, .write_every = FEW },
+	{ "all-written", .copies = 1, .write_every = 1 },
+	{ "all-filled", .copies = 1, .write_every = 1, .fill = true },
+	{ "duplicates", .copies = COPIES },
+	{ "last-write", .copies = 1, .burst = true },
 };
 
 static const struct workload *find_workload(const char *name)
@@ -76,6 +81,13 @@ static void write_some(const struct workload *what, uint64_t *memory, size_t pag
 		else
 			memory[i * WORDS_PER_PAGE + scan % WORDS_PER_PAGE] ^= scan + 1;
 	}
+}
+
+/* Pages all over the memory, so that ksmd comes to them at all times of a scan. */
+static void write_burst(uint64_t *memory, size_t pages)
+{
+	for (size_t i = 0; i < BURST; i++)
+		fill_page(memory + i * (pages / BURST) * WORDS_PER_PAGE, pages + 1);
 }
 
 /* The CPU clock of another process, as clock_getcpuclockid(3) makes it. */
@@ -134,6 +146,10 @@ int main(int argc, char **argv)
 	set_knobs(argv + 6);
 	memory = make_memory(what, pages);
 	for (size_t i = 0; i < warm_up + scans; i++) {
+		if (what->burst && knob("pages_sharing") == BURST - 1)
+			break;
+		if (what->burst && i == warm_up)
+			write_burst(memory, pages);
 		int64_t own = cpu_ns(getpid());
 
 		write_some(what, memory, pages, i);
