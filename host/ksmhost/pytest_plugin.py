@@ -165,8 +165,9 @@ def ksm(board: LiveBoard) -> Iterator[Knobs]:
 class Workload:
     """The workloads in the board's image; all are stopped when the test is over."""
 
-    def __init__(self, board: LiveBoard) -> None:
+    def __init__(self, board: LiveBoard, node: pytest.Item) -> None:
         self._board = board
+        self._node = node
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -174,8 +175,15 @@ class Workload:
         return tuple(workload.name for workload in self._board.workloads())
 
     def start(self, name: str, processes: int | None = None, seed: int | None = None) -> None:
-        """Start one, with its own number of processes and seed unless given."""
+        """Start one, with its own number of processes unless given.
+
+        Without a seed it gets that of its name, as in a recorded run; the report tells it.
+        """
+        from ksmhost.workloads import seed_of  # noqa: PLC0415
+
+        seed = seed_of(name) if seed is None else seed
         self._board.workload_start(name, processes, seed)
+        self._node.user_properties.append(("ksm_workload", f"{name}, seed {seed}"))
 
     def status(self, name: str) -> WorkloadStatus:
         """How one does."""
@@ -187,9 +195,9 @@ class Workload:
 
 
 @pytest.fixture
-def workload(board: LiveBoard) -> Iterator[Workload]:
+def workload(request: pytest.FixtureRequest, board: LiveBoard) -> Iterator[Workload]:
     """Workloads to start."""
-    yield Workload(board)
+    yield Workload(board, request.node)
     if not board.broken:
         board.revive()
         board.workload_stop()

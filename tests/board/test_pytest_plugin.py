@@ -16,6 +16,7 @@ from board_waits import answering
 
 from ksmhost.board import find_project
 from ksmhost.link import BoardSession, Where
+from ksmhost.workloads import seed_of
 
 RUN_S = 280.0
 
@@ -106,6 +107,7 @@ async def test_what_a_test_changed_is_put_back_and_what_it_measured_is_reported(
     properties = done.properties("test_measures")
     assert float(properties["ksm_seconds"]) >= 2 and "ksm_ksmd_cpu_percent" in properties
     assert properties["ksm_board"] == where.board and properties["ksm_kernel"]
+    assert properties["ksm_workload"] == f"synthetic-mixed, seed {seed_of('synthetic-mixed')}"
     assert "no-such-engine" in done.said("test_for_another_engine")
     assert "no_such_knob" in done.said("test_for_another_knob")
     assert done.outcome("test_fails") == "failure"

@@ -30,6 +30,7 @@ from ksmhost.store import Ending, EventKind, Patience, Store
 from ksmhost.store.record import Limit, Outcome, Pace, Plan, Progress, record
 from ksmhost.store.run import Run
 from ksmhost.store.settling import Rule
+from ksmhost.workloads import seed_of
 
 HERE = Path(__file__).parent
 WAIT_S = 60.0
@@ -218,6 +219,18 @@ async def test_a_run_with_everything(board: WorkingSession, store: Store) -> Non
     assert said(run, EventKind.WORKLOAD_STARTED) == ["twins, seed 11"]
     assert (run.info.tags, run.info.note) == (("nightly",), "quiet room")
     assert run.info.build_id == "9f3c2b7a10de44f0c6d1"
+
+
+async def test_a_run_knows_the_seed_that_nobody_gave(board: WorkingSession, store: Store) -> None:
+    seeds = set()
+    for given in (None, None, 0):
+        plan = Plan(workload="twins", seed=given, limit=Limit(seconds=2))
+        _, run = await taken(board, store, plan)
+        (workload,) = run.workloads
+        assert board.started == ("twins", None, workload.seed)
+        assert said(run, EventKind.WORKLOAD_STARTED) == [f"twins, seed {workload.seed}"]
+        seeds.add(workload.seed)
+    assert seeds == {seed_of("twins"), 0}
 
 
 async def test_full_scans_end_a_run(board: WorkingSession, store: Store) -> None:

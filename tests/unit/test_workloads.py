@@ -18,6 +18,7 @@ from ksmhost.workloads import (
     encode_workloads,
     load_workload,
     load_workloads,
+    seed_of,
 )
 
 SHIPPED = Path(__file__).resolve().parents[2] / "workloads"
@@ -152,3 +153,12 @@ def test_the_shipped_workloads_are_valid() -> None:
     assert kinds.count("program") >= 3
     assert kinds.count("synthetic") >= 3
     assert len(encode_workloads(workloads)) < 4096
+
+
+def test_shipped_workloads_that_run_side_by_side_have_seeds_of_their_own() -> None:
+    names = [workload.name for workload in load_workloads(SHIPPED)]
+    assert len({seed_of(name) for name in names}) == len(names)
+
+
+def test_the_seed_of_a_name_stays() -> None:
+    assert (seed_of("lua-rules"), seed_of("synthetic-mixed")) == (54_194, 95_356)

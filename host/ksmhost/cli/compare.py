@@ -43,7 +43,10 @@ def verb(
     workload: Annotated[
         str | None, typer.Option("--workload", "-w", help="Start this workload in each run.")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of its content.", min=0)] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="Seed of its content; else that of its name.", min=0),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="A knob of both sides, over run=1.", metavar="KNOB=VALUE"),

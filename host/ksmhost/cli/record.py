@@ -39,7 +39,10 @@ def verb(
     processes: Annotated[
         int | None, typer.Option("--processes", help="How many, instead of its own.", min=1)
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of its content.", min=0)] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="Seed of its content; else that of its name.", min=0),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(

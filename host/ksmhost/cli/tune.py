@@ -44,7 +44,10 @@ def verb(
     processes: Annotated[
         int | None, typer.Option("--processes", help="How many, instead of its own.", min=1)
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of its content.", min=0)] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="Seed of its content; else that of its name.", min=0),
+    ] = None,
     max_cpu: Annotated[
         str | None, typer.Option("--max-cpu", help="ksmd's share of one core.", metavar="3%")
     ] = None,
@@ -95,13 +98,14 @@ def verb(
     from ksmhost.tune.score import SETTLED  # noqa: PLC0415  (loads numpy)
     from ksmhost.tune.space import parse_knob  # noqa: PLC0415
     from ksmhost.tune.trial import Job  # noqa: PLC0415
+    from ksmhost.workloads import seed_of  # noqa: PLC0415
 
     settle_s = _number(settle, "--settle", _TIMES)
     asked = _Asked(
         Job(
             workload,
             processes,
-            seed,
+            seed_of(workload) if seed is None else seed,
             settle_s=settle_s,
             period_ms=interval,
             tag=checked_tag(study) if study else "",

@@ -14,7 +14,7 @@ import errno
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from ksmhost import __version__
@@ -38,6 +38,7 @@ from ksmhost.store.model import Context, Ending, EventKind, Fact, WorkloadRun
 from ksmhost.store.recording import Recording
 from ksmhost.store.settling import COUNTERS, Rule, Settling
 from ksmhost.store.store import Store
+from ksmhost.workloads import seed_of
 
 T = TypeVar("T")
 
@@ -76,6 +77,7 @@ class Plan:
     workload: str | None = None
     processes: int | None = None
     seed: int | None = None
+    """None: chosen by the workload's name. The run knows it either way."""
     limit: Limit = Limit()
     tags: tuple[str, ...] = ()
     note: str = ""
@@ -156,6 +158,7 @@ async def record(
     have, a value the kernel refuses, a board that does not answer, a store that cannot be written.
     """
     workload = await _check(session, plan)
+    plan = _with_seed(plan)
     pace = pace or Pace()
     changed = _Changed(session, await session.knobs(), pace)
     try:
@@ -200,6 +203,13 @@ async def _check(session: BoardSession, plan: Plan) -> WorkloadInfo | None:
             todo=f"Stop it first: ksmhost workload stop {plan.workload}; or record without it.",
         )
     return info
+
+
+def _with_seed(plan: Plan) -> Plan:
+    """The plan with the seed that its workload is started with."""
+    if plan.workload is None or plan.seed is not None:
+        return plan
+    return replace(plan, seed=seed_of(plan.workload))
 
 
 class _Changed:
@@ -461,8 +471,7 @@ class _Recorder:
         except RefusedError:
             self._started_workload = False
             raise
-        words = name if self._plan.seed is None else f"{name}, seed {self._plan.seed}"
-        self._recording.event(EventKind.WORKLOAD_STARTED, words)
+        self._recording.event(EventKind.WORKLOAD_STARTED, f"{name}, seed {self._plan.seed}")
 
     async def _workload(self, name: str) -> None:
         """Notice processes that end although nobody asked them to; end the run with the last."""
