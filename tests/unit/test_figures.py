@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -57,9 +59,10 @@ def take(
     seconds: float = 80.0,
     what: Context | None = None,
     started_s: float | None = None,
+    chunk_samples: int = 64,
 ) -> Run:
     """A run of a board that counts so, five times a second."""
-    store = Store.open(path / "runs.db", Patience(chunk_samples=64))
+    store = Store.open(path / "runs.db", Patience(chunk_samples=chunk_samples))
     recording = store.begin(what or context())
     for number in range(int(seconds * 5) + 1):
         time_s = 1000 + number / 5
@@ -121,6 +124,32 @@ def test_a_run_counts_from_the_start_of_its_workload(tmp_path: Path) -> None:
     assert found["settle_s"].value == pytest.approx(10.0)
     assert found["full_scans"].value == 14
     assert found["extra_faults"].value == 280
+
+
+@pytest.mark.parametrize("started_s", [None, 10.1, 79.9])
+def test_figures_are_the_same_however_a_run_is_cut_into_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started_s: float | None
+) -> None:
+    whole = drawn(take(tmp_path, started_s=started_s, chunk_samples=1000))
+    monkeypatch.setattr("ksmhost.store.figures._BATCH_SAMPLES", 1)
+    for count in (1, 7, 50, 64):
+        assert drawn(take(tmp_path, started_s=started_s, chunk_samples=count)) == whole
+
+
+def test_a_run_is_read_once_for_its_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = take(tmp_path)
+    read = Counter[int]()
+    decoded = Run._decoded
+
+    def counting(self: Run, number: int, *rest: Any) -> Any:
+        read[number] += 1
+        return decoded(self, number, *rest)
+
+    monkeypatch.setattr(Run, "_decoded", counting)
+    work_out(run)
+    assert len(read) == 7 and set(read.values()) == {1}
 
 
 def stepped(path: Path, step_s: float, at_s: float, started_s: float | None = None) -> Run:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ksmhost.store.chunks import (
     FORMAT,
     HEAD,
+    HIGHEST,
     MOST_BYTES,
     MOST_ROWS,
     WIDTHS,
@@ -72,15 +73,18 @@ def decode(data: bytes, columns: Sequence[int] | None = None) -> Ints:
     widths = np.frombuffer(raw, np.uint8, count, HEAD.size)
     firsts = np.frombuffer(raw, "<i8", count, HEAD.size + count)
     wanted = np.arange(count) if columns is None else np.asarray(columns, dtype=np.intp)
+    wanted_widths = widths[wanted]
     table = np.zeros((len(wanted), rows), np.int64)
     table[:, 0] = firsts[wanted]
     offset = HEAD.size + 9 * count
     for width in WIDTHS:
-        held = np.flatnonzero(widths == width)
-        here = np.flatnonzero(widths[wanted] == width)
+        (held,) = (widths == width).nonzero()
+        if not len(held):
+            continue
+        (here,) = (wanted_widths == width).nonzero()
         if len(here):
             block = np.frombuffer(raw, f"<u{width}", len(held) * (rows - 1), offset)
-            lines = np.searchsorted(held, wanted[here])
+            lines = held.searchsorted(wanted[here])
             table[here, 1:] = _unzigzag(block.reshape(len(held), rows - 1)[lines])
         offset += width * len(held) * (rows - 1)
     return np.cumsum(table, axis=1, out=table)
@@ -112,5 +116,6 @@ def _head(raw: bytes) -> tuple[int, int]:
 
 
 def _unzigzag(coded: NDArray[np.unsignedinteger]) -> Ints:
-    wide = coded.astype(np.uint64)
-    return ((wide >> np.uint64(1)) ^ (~(wide & np.uint64(1)) + np.uint64(1))).view(np.int64)
+    signed = coded.astype(np.uint64).view(np.int64)
+    numbers: Ints = ((signed >> 1) & HIGHEST) ^ -(signed & 1)
+    return numbers

@@ -8,11 +8,13 @@ but a reason. Nothing is estimated that could not be bounded from what was count
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ksmhost.sample.schema import Unit
 from ksmhost.store.columns import Columns, Floats, Ints, joined
@@ -71,6 +73,8 @@ _WANTED: Final = (
 )
 _SETTLING: Final = tuple(name for name in COUNTERS if name != "ksm.ksm_zero_pages")
 """Without one of these it cannot be told whether a run has settled."""
+_BATCH_SAMPLES: Final = 2048
+"""So many are looked at together, or somewhat more."""
 _TABLE_ENTRY_BYTES: Final = 8
 """A page table has a page of these; one of them covers a huge page."""
 
@@ -181,27 +185,75 @@ class _Span:
         return min(int(np.searchsorted(self.time_s, end_s - 1e-9)), len(self) - 1)
 
 
-def _that_count(run: Run, tail: float) -> tuple[Columns, int]:
+def _that_count(run: Run, share: float) -> tuple[Columns, int]:
     """The samples of a run that figures are drawn from, and how many of them are its tail.
 
-    These are the first one, all that end a full scan and the tail. A long run does not come into
-    memory as a whole, and one just recorded is not the moment to take much of it.
+    These are the first one, all that end a full scan and the tail, `share` of all. The run is read
+    once and does not come into memory as a whole: one just recorded is not the moment to take much
+    of it.
     """
     names = [name for name in _WANTED if all(name in held for held in run.layouts.values())]
-    start_s = run.measured_from_s
-    count = sum(int((piece.time_s >= start_s).sum()) for piece in run.pieces([]))
-    tail_count = max(1, round(count * tail))
-    kept: list[Columns] = []
-    seen, scan = 0, -1
-    for piece in run.pieces(names):
-        counted = piece.time_s >= start_s
-        numbers = seen + np.cumsum(counted) - 1
+    chosen, start_s = _Chosen(share), run.measured_from_s
+    for batch in _batches(run.pieces(names)):
+        chosen.add(joined(names, batch), start_s)
+    return joined(names, chosen.all()), chosen.tail
+
+
+def _batches(pieces: Iterable[Columns]) -> Iterator[list[Columns]]:
+    """Some pieces at a time: numpy takes longer to begin than for the samples of a second."""
+    batch: list[Columns] = []
+    for piece in pieces:
+        batch.append(piece)
+        if sum(map(len, batch)) >= _BATCH_SAMPLES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class _Chosen:
+    """Picks the samples that count out of a run that goes by.
+
+    How long the tail is shows at the end. It never begins before a place where it would not begin
+    if the run ended now: what is behind that need not be kept.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._seen, self._scan = 0, -1
+        self._kept: list[Columns] = []
+        self._late: deque[tuple[Columns, NDArray[np.bool_], int]] = deque()
+        """Pieces that may be of the tail, with which samples count in any case, and from which
+        number on."""
+
+    @property
+    def tail(self) -> int:
+        """How many samples the tail has, so far."""
+        return max(1, round(self._seen * self._share))
+
+    def add(self, piece: Columns, start_s: float) -> None:
+        """Take the next of it; what is older than the start does not count."""
         scans = piece.values.get("ksm.full_scans", np.zeros(len(piece), np.int64))
-        ends = np.diff(scans, prepend=scan if seen else -1) != 0
-        chosen = counted & (ends | (numbers == 0) | (numbers >= count - tail_count))
-        kept.append(piece.at(np.flatnonzero(chosen)))
-        seen, scan = int(numbers[-1]) + 1, int(scans[-1])
-    return joined(names, kept), tail_count
+        ends = np.diff(scans, prepend=self._scan if self._seen else -1) != 0
+        self._scan = int(scans[-1])
+        counted = np.flatnonzero(piece.time_s >= start_s)
+        if not len(counted):
+            return
+        ends = ends[counted]
+        ends[0] |= not self._seen
+        self._late.append((piece.at(counted), ends, self._seen))
+        self._seen += len(counted)
+        while self._seen - self.tail >= self._late[0][2] + len(self._late[0][0]):
+            held, sure, _ = self._late.popleft()
+            self._kept.append(held.at(np.flatnonzero(sure)))
+
+    def all(self) -> list[Columns]:
+        """What was picked, once the run is over."""
+        from_number = self._seen - self.tail
+        for held, sure, first in self._late:
+            sure[max(0, from_number - first) :] = True
+            self._kept.append(held.at(np.flatnonzero(sure)))
+        return self._kept
 
 
 def _settled(span: _Span, rule: Rule) -> Settled | None:
