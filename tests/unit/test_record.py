@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from memory_session import MemorySession
@@ -27,6 +28,7 @@ from ksmhost.link import (
 from ksmhost.link.knobs import plain_value
 from ksmhost.sample import Pacing
 from ksmhost.store import Ending, EventKind, Patience, Store
+from ksmhost.store.figures import by_name, work_out
 from ksmhost.store.record import Limit, Outcome, Pace, Plan, Progress, record
 from ksmhost.store.run import Run
 from ksmhost.store.settling import Rule
@@ -633,9 +635,24 @@ async def test_a_run_counts_from_the_start_of_its_workload_by_the_boards_clock(
     plan = Plan(workload="twins", limit=Limit(seconds=20))
     _, run = await taken(board, store, plan)
     (start,) = (event for event in run.events if event.kind is EventKind.WORKLOAD_STARTED)
-    first_s = run.columns([]).time_s[0]
-    assert start.time_s is not None and first_s <= start.time_s <= run.measured_from_s
-    assert first_s < run.measured_from_s < first_s + 5
+    assert start.time_s == run.measured_from_s == run.columns([]).time_s[0]
+
+
+async def test_what_the_board_does_until_its_answer_is_here_counts(
+    board: WorkingSession, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host learns of the workload's start when merging is well under way."""
+    start = board.workload_start
+
+    async def answered_late(*words: Any) -> None:
+        await start(*words)
+        await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(board, "workload_start", answered_late)
+    _, run = await taken(board, store, Plan(workload="twins", limit=Limit(scans=3)))
+    scans = run.columns(["ksm.full_scans"]).values["ksm.full_scans"]
+    assert run.measured_from_s == run.columns([]).time_s[0]
+    assert by_name(work_out(run))["full_scans"].value == scans[-1] - scans[0] >= 3
 
 
 async def test_a_store_that_cannot_be_written_costs_the_board_nothing(

@@ -416,11 +416,10 @@ class _Recorder:
                     if isinstance(item, Sample):
                         self._recording.add([item])
                         self._samples += 1
+                        self._look(item)
                         if self._samples == 1 and self._plan.workload is not None:
-                            await self._start_workload(self._plan.workload)
+                            await self._start_workload(self._plan.workload, item)
                             watch = asyncio.create_task(self._workload(self._plan.workload))
-                        else:
-                            self._look(item)
                     else:
                         self._broken(item)
         finally:
@@ -464,14 +463,17 @@ class _Recorder:
             case LineBack(lost_s=lost_s):
                 self._recording.event(EventKind.LINE_BACK, f"after {lost_s:.2f} s")
 
-    async def _start_workload(self, name: str) -> None:
+    async def _start_workload(self, name: str, before: Sample) -> None:
+        """Start it. The run counts from the sample before: until the answer is here, a busy host
+        may have let the board do much of what is to be measured."""
         self._started_workload = True  # whatever becomes of the answer
         try:
             await self._session.workload_start(name, self._plan.processes, self._plan.seed)
         except RefusedError:
             self._started_workload = False
             raise
-        self._recording.event(EventKind.WORKLOAD_STARTED, f"{name}, seed {self._plan.seed}")
+        words = f"{name}, seed {self._plan.seed}"
+        self._recording.event(EventKind.WORKLOAD_STARTED, words, board_s=before.time_s)
 
     async def _workload(self, name: str) -> None:
         """Notice processes that end although nobody asked them to; end the run with the last."""

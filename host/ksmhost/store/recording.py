@@ -110,10 +110,20 @@ class Recording:
         if self._clock() - self._since_s >= self._patience.chunk_s:
             self.flush()
 
-    def event(self, kind: EventKind, text: str, wall_s: float | None = None) -> Event:
-        """Note that something happened, now or at a Unix time; it is committed at once."""
+    def event(
+        self,
+        kind: EventKind,
+        text: str,
+        wall_s: float | None = None,
+        board_s: float | None = None,
+    ) -> Event:
+        """Note that something happened, now or at a Unix time; it is committed at once.
+
+        Now is a guess by the board's clock, unless it is given.
+        """
         if wall_s is None:
-            event = Event(time.time(), kind, text, self._board_s())
+            board_s = self._board_s() if board_s is None else board_s
+            event = Event(time.time(), kind, text, board_s)
         else:
             event = Event(wall_s, kind, text)
         with self._database.transaction() as write:
