@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 from ksmhost.link import Identity
 from ksmhost.sample import Sample
@@ -110,3 +111,44 @@ def context(board: str = "qemu-virt", tags: tuple[str, ...] = ()) -> Context:
     """The least that a run is begun with."""
     identity = Identity(board=board, engine="ksmhost", page_size_bytes=4096)
     return Context(identity=identity, period_ms=20, settings={"run": "1"}, tags=tags)
+
+
+# A board that was made up, to be worked out by hand
+
+PAGE = 4096
+MIB = 1 << 20
+Counters = Callable[[float], Mapping[str, int]]
+
+
+def merging(time_s: float, scan_s: float = 5.0, cpu_ms_per_s: int = 10) -> dict[str, int]:
+    """A board that merges 8,000 pages in 20 s, then keeps still; its writes are slow at last."""
+    sharing = int(8000 * min(time_s, 20.0) / 20)
+    return {
+        "ksm.full_scans": 7 + int(time_s / scan_s),
+        "ksm.pages_scanned": int(2000 * time_s),
+        "ksm.pages_shared": 1000,
+        "ksm.pages_sharing": sharing,
+        "ksm.pages_unshared": 9000 - sharing,
+        "ksm.pages_volatile": 200,
+        "ksm.ksm_zero_pages": 0,
+        "ksm.general_profit": sharing * PAGE - 10_200 * 64,
+        "ksmd.cpu_ms": int(cpu_ms_per_s * time_s),
+        "vm.pgfault": int(100 * time_s),
+        "vm.cow_ksm": int(4 * time_s),
+        "vm.ksm_swpin_copy": 0,
+        "workload.processes": 4,
+        "workload.merging_pages": 1000 + sharing,
+        "workload.write_p50_ns": 900 if time_s < 60 else 1500,
+        "workload.write_p99_ns": 0 if time_s < 60 else 12_000,
+    }
+
+
+def but(counters: Counters, *lacking: str, **others: int) -> Counters:
+    """The same board, which lacks some counters and has others stand still."""
+    changed = {name.replace("__", "."): value for name, value in others.items()}
+
+    def counted(time_s: float) -> dict[str, int]:
+        held = dict(counters(time_s)) | changed
+        return {name: value for name, value in held.items() if name not in lacking}
+
+    return counted

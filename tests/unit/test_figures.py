@@ -6,14 +6,13 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from store_samples import WALL_S, context
+from store_samples import MIB, PAGE, WALL_S, Counters, but, context, merging
 
 from ksmhost.board import find_project
 from ksmhost.compare.metrics import METRICS, metrics
@@ -23,34 +22,6 @@ from ksmhost.store.figures import DEFINITIONS, EDITION, by_name, figures, work_o
 from ksmhost.store.run import Run
 from ksmhost.store.settling import Rule, Settling
 from ksmhost.tune.score import score
-
-PAGE = 4096
-MIB = 1 << 20
-Counters = Callable[[float], Mapping[str, int]]
-
-
-def merging(time_s: float) -> dict[str, int]:
-    """A board that merges 8,000 pages in 20 s, one full scan in 5 s, then keeps still."""
-    done = min(time_s, 20.0) / 20
-    sharing = int(8000 * done)
-    return {
-        "ksm.full_scans": 7 + int(time_s / 5),
-        "ksm.pages_scanned": int(2000 * time_s),
-        "ksm.pages_shared": 1000,
-        "ksm.pages_sharing": sharing,
-        "ksm.pages_unshared": 9000 - sharing,
-        "ksm.pages_volatile": 200,
-        "ksm.ksm_zero_pages": 0,
-        "ksm.general_profit": sharing * PAGE - 10_200 * 64,
-        "ksmd.cpu_ms": int(10 * time_s),
-        "vm.pgfault": int(100 * time_s),
-        "vm.cow_ksm": int(4 * time_s),
-        "vm.ksm_swpin_copy": 0,
-        "workload.processes": 4,
-        "workload.merging_pages": 1000 + sharing,
-        "workload.write_p50_ns": 900 if time_s < 60 else 1500,
-        "workload.write_p99_ns": 0 if time_s < 60 else 12_000,
-    }
 
 
 def take(
@@ -74,14 +45,8 @@ def take(
 
 
 def without(*names: str, **others: int) -> Counters:
-    """The same board, which does not count some things and counts others otherwise."""
-    changed = {name.replace("__", "."): value for name, value in others.items()}
-
-    def counters(time_s: float) -> dict[str, int]:
-        held = merging(time_s) | changed
-        return {name: value for name, value in held.items() if name not in names}
-
-    return counters
+    """That board, which does not count some things and counts others otherwise."""
+    return but(merging, *names, **others)
 
 
 def drawn(run: Run) -> dict[str, Figure]:

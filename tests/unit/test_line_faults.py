@@ -129,6 +129,20 @@ async def bench(
     assert {image for _, image in board.boots} <= whole
 
 
+async def flashed(host: Host, images: Images, folder: Path) -> Said:
+    """The new image, by one command."""
+    return await host.flash(str(images.file(folder)))
+
+
+async def half_way(
+    host: Host, line: LineSimulator, images: Images, folder: Path
+) -> asyncio.subprocess.Process:
+    """That command, when half of the image has gone over the line."""
+    process = await host.start(str(images.file(folder)))
+    await until(lambda: line.moved[0] > len(images.new) / 2)
+    return process
+
+
 def assert_updated(said: Said, board: NativeBoard, images: Images) -> None:
     """Done, and slot B holds the image to the byte."""
     assert said.code == ExitCode.OK, said
@@ -158,7 +172,7 @@ BAD_LINES = {
 async def test_an_update_over_a_line_that_damages(tmp_path: Path, images: Images) -> None:
     line = LineSimulator(tmp_path, RATE, to_board=BITS, to_host=BITS)
     async with bench(tmp_path, images, line) as (host, board):
-        said = await host.flash(str(images.file(tmp_path)))
+        said = await flashed(host, images, tmp_path)
         assert_updated(said, board, images)
 
 
@@ -170,7 +184,7 @@ async def test_an_update_over_other_bad_lines(
 ) -> None:
     line = LineSimulator(tmp_path, RATE, to_board=bad, to_host=bad, seed=seed)
     async with bench(tmp_path, images, line) as (host, board):
-        said = await host.flash(str(images.file(tmp_path)))
+        said = await flashed(host, images, tmp_path)
         assert_updated(said, board, images)
 
 
@@ -179,7 +193,7 @@ async def test_a_hopeless_line_is_told_from_a_dead_board(tmp_path: Path, images:
     bad = Faults(bit_errors=1e-3)
     line = LineSimulator(tmp_path, RATE, to_board=bad, to_host=bad)
     async with bench(tmp_path, images, line) as (host, board):
-        said = await host.flash(str(images.file(tmp_path)))
+        said = await flashed(host, images, tmp_path)
         assert said.code == ExitCode.NO_ANSWER, said
         assert "damage" in said.err and "lower baud rate" in said.err
         assert board.disk.state().sequence == 1
@@ -207,14 +221,13 @@ async def test_a_killed_host_s_update_is_gone_on_with(
 ) -> None:
     line = LineSimulator(tmp_path, 2 * RATE)
     async with bench(tmp_path, large, line) as (host, board):
-        process = await host.start(str(large.file(tmp_path)))
-        await until(lambda: line.moved[0] > len(large.new) / 2)
+        process = await half_way(host, line, large, tmp_path)
         process.kill()
         if by == "host and broker":
             for entry in list_running():
                 os.kill(entry.pid, signal.SIGKILL)
         await process.wait()
-        said = await host.flash(str(large.file(tmp_path)))
+        said = await flashed(host, large, tmp_path)
         assert_updated(said, board, large)
         assert line.moved[0] <= most_on_wire(large)
 
@@ -222,8 +235,7 @@ async def test_a_killed_host_s_update_is_gone_on_with(
 async def test_a_cable_pulled_and_put_back(tmp_path: Path, images: Images) -> None:
     line = LineSimulator(tmp_path, RATE)
     async with bench(tmp_path, images, line) as (host, board):
-        process = await host.start(str(images.file(tmp_path)))
-        await until(lambda: line.moved[0] > len(images.new) / 2)
+        process = await half_way(host, line, images, tmp_path)
         line.unplug()
         await asyncio.sleep(1)
         line.plug()
@@ -235,14 +247,13 @@ async def test_a_cable_pulled_and_put_back(tmp_path: Path, images: Images) -> No
 async def test_a_cable_that_stays_away(tmp_path: Path, large: Images) -> None:
     line = LineSimulator(tmp_path, 2 * RATE)
     async with bench(tmp_path, large, line) as (host, board):
-        process = await host.start(str(large.file(tmp_path)))
-        await until(lambda: line.moved[0] > len(large.new) / 2)
+        process = await half_way(host, line, large, tmp_path)
         line.unplug()
         said = await ended(process)
         assert said.code == ExitCode.LINE_LOST, said
         assert "same command again: it goes on at" in said.err
         line.plug()
-        assert_updated(await host.flash(str(large.file(tmp_path))), board, large)
+        assert_updated(await flashed(host, large, tmp_path), board, large)
         assert line.moved[0] <= most_on_wire(large)
 
 
@@ -251,22 +262,20 @@ async def test_wires_cut_for_long_are_told_and_gone_on_with(tmp_path: Path, larg
     """The port stays, nothing arrives."""
     line = LineSimulator(tmp_path, 2 * RATE)
     async with bench(tmp_path, large, line) as (host, board):
-        process = await host.start(str(large.file(tmp_path)))
-        await until(lambda: line.moved[0] > len(large.new) / 2)
+        process = await half_way(host, line, large, tmp_path)
         line.cut()
         said = await ended(process)
         assert said.code == ExitCode.NO_ANSWER, said
         assert "same command again: it goes on at" in said.err
         line.join()
-        assert_updated(await host.flash(str(large.file(tmp_path))), board, large)
+        assert_updated(await flashed(host, large, tmp_path), board, large)
 
 
 @pytest.mark.long
 async def test_an_agent_killed_half_way(tmp_path: Path, images: Images) -> None:
     line = LineSimulator(tmp_path, RATE)
     async with bench(tmp_path, images, line) as (host, board):
-        process = await host.start(str(images.file(tmp_path)))
-        await until(lambda: line.moved[0] > len(images.new) / 2)
+        process = await half_way(host, line, images, tmp_path)
         board.kill_agent()
         assert_updated(await ended(process), board, images)
         assert board.agents > len(board.boots)
@@ -280,5 +289,5 @@ async def test_a_host_killed_in_the_trial(tmp_path: Path, small: Images) -> None
         await until(lambda: bool(board.disk.state().trial))
         process.kill()
         await process.wait()
-        said = await host.flash(str(small.file(tmp_path)))
+        said = await flashed(host, small, tmp_path)
         assert_updated(said, board, small)

@@ -7,16 +7,17 @@ import itertools
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+import store_samples
 from hypothesis import example, given
 from hypothesis import strategies as st
-from store_samples import IDENTITY, WALL_S
+from store_samples import IDENTITY, MIB, PAGE, WALL_S, Counters
 
 from ksmhost.board import find_project
 from ksmhost.cli.command import run as run_command
@@ -43,44 +44,18 @@ from ksmhost.sample import Sample
 from ksmhost.store import Context, Ending, EventKind, Fact, Patience, Store, WorkloadRun
 from ksmhost.store.figures import DEFINITIONS
 
-PAGE = 4096
-MIB = 1 << 20
-Counters = Callable[[float], Mapping[str, int]]
 HOSTILE = "<script>alert('x')</script>&amp;\" onload=\"x\x1b[31m\u202etxt"
 
 
 def merging(time_s: float) -> dict[str, int]:
-    """A board that merges 8,000 pages in 20 s, a full scan a second, then keeps still."""
-    sharing = int(8000 * min(time_s, 20.0) / 20)
-    return {
-        "ksm.full_scans": 7 + int(time_s),
-        "ksm.pages_scanned": int(2000 * time_s),
-        "ksm.pages_shared": 1000,
-        "ksm.pages_sharing": sharing,
-        "ksm.pages_unshared": 9000 - sharing,
-        "ksm.pages_volatile": 200,
-        "ksm.ksm_zero_pages": 0,
-        "ksm.general_profit": sharing * PAGE - 10_200 * 64,
-        "ksmd.cpu_ms": int(124 * time_s),
-        "vm.pgfault": int(100 * time_s),
-        "vm.cow_ksm": int(4 * time_s),
-        "vm.ksm_swpin_copy": 0,
-        "workload.processes": 4,
-        "workload.merging_pages": 1000 + sharing,
-        "workload.write_p50_ns": 1500,
-        "workload.write_p99_ns": 12_000,
-    }
+    """A busier board, with a full scan a second, whose writes are always slow."""
+    slow = {"workload.write_p50_ns": 1500, "workload.write_p99_ns": 12_000}
+    return store_samples.merging(time_s, scan_s=1.0, cpu_ms_per_s=124) | slow
 
 
 def but(*lacking: str, **others: int) -> Counters:
     """The same board, which lacks some counters and has others stand still."""
-    changed = {name.replace("__", "."): value for name, value in others.items()}
-
-    def counters(time_s: float) -> dict[str, int]:
-        held = merging(time_s) | changed
-        return {name: value for name, value in held.items() if name not in lacking}
-
-    return counters
+    return store_samples.but(merging, *lacking, **others)
 
 
 CONTEXT = Context(

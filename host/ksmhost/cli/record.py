@@ -109,8 +109,9 @@ async def _take(session: BoardSession, plan: Plan, path: Path | None, as_json: b
     from ksmhost.store.record import record  # noqa: PLC0415
     from ksmhost.store.store import Store  # noqa: PLC0415
 
+    page_size_bytes = (await session.identity()).page_size_bytes
     with Store.open(path) as store:
-        with Told(plan) as told:
+        with Told(plan, page_size_bytes) as told:
             outcome = await record(session, store, plan, told.show)
         for words in outcome.left_behind:
             typer.echo(f"ksmhost: {words}", err=True)

@@ -191,7 +191,7 @@ async def _tune(session: BoardSession, asked: _Asked) -> ExitCode:
         study.note("command", job.command)
         study.note("limits", [asked.limits.max_cpu_percent, asked.limits.min_saved_bytes])
         what = Search(replace(job, tag=name), space, asked.limits, asked.trials)
-        with Told(asked.limits, job.settle_s) as told:
+        with Told(asked.limits, job.settle_s, who.page_size_bytes) as told:
             told.start_from(study.trials())
             try:
                 await search(session, store, study, what, told)

@@ -3,14 +3,10 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
-from ksmhost.monitor import text
-from ksmhost.sample import Deriver
+from ksmhost.store.progress import Display
 from ksmhost.store.record import Progress
 from ksmhost.tune.front import Limits, Trial, TrialState, conclude
 from ksmhost.tune.rivals import RIVALS
@@ -19,36 +15,22 @@ from ksmhost.tune.text import table
 from ksmhost.tune.words import amount, called, settings_words
 
 
-class Told:
+class Told(Display):
     """Shows a search. Use it as a context."""
 
-    def __init__(self, limits: Limits, settle_s: float, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+    def __init__(
+        self,
+        limits: Limits,
+        settle_s: float,
+        page_size_bytes: int,
+        console: Console | None = None,
+    ) -> None:
         self._limits = limits
         self._settle_s = settle_s
         self._trials: list[Trial] = []
-        self._deriver = Deriver(page_size_bytes=4096)
         self._head = Text()
         self._line = Text("getting the board ready", style="dim")
-        self._live = Live(
-            console=self._console,
-            get_renderable=self._drawn,
-            refresh_per_second=4,
-            transient=True,
-        )
-
-    def __enter__(self) -> Told:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.stop()
+        super().__init__(page_size_bytes, console)
 
     def begins(self, asked: Asked, left: int) -> None:
         """Another trial."""
@@ -56,18 +38,16 @@ class Told:
         more = f", {left - 1} more" if left > 1 else ", the last"
         self._head = Text(f"trial {asked.number}{more}: {what}", style="bold")
         self._line = Text("getting the board ready", style="dim")
-        self._deriver = Deriver(page_size_bytes=4096)
+        self._begin_run()
 
     def goes_on(self, now: Progress) -> None:
         """Take note of how far it is; the line follows a few times a second."""
         if not self._console.is_terminal:
             return
-        derived = self._deriver.feed(now.sample)
         words = (
             f"{now.elapsed_s:.0f} of at most {self._settle_s:.0f} s",
             f"{now.scans} full scans",
-            f"profit {text.mib(derived.profit_bytes)} MiB",
-            f"ksmd {text.percent(derived.ksmd_cpu_percent)} %",
+            *self._gains(now),
             "Ctrl-C stops; the same command goes on",
         )
         self._line = Text(" · ".join(words), style="dim", overflow="ellipsis", no_wrap=True)
