@@ -33,6 +33,13 @@ def test_every_file_names_its_licence() -> None:
     assert not without
 
 
+def test_the_patch_of_the_slower_engine_fits() -> None:
+    """`bench/compare.py --slowed` builds it; a change of the engine is to take it along."""
+    command = ["git", "-C", str(PROJECT), "apply", "--check", "bench/slower.patch"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 def test_what_goes_into_the_kernel_is_gpl() -> None:
     for path in _tracked():
         if PROJECT / "firmware/ksm" in path.parents and path.suffix != ".md":

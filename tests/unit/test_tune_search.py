@@ -18,7 +18,7 @@ from tune_board import WAITS, LandscapeBoard, ticking
 
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link import RefusedError
-from ksmhost.store import Ending, Event, EventKind, Patience, Recording, RunFilter, Store
+from ksmhost.store import Ending, Patience, RunFilter, Store
 from ksmhost.store.record import Progress
 from ksmhost.tune.front import Limits, Trial, TrialState, conclude
 from ksmhost.tune.rivals import RIVALS
@@ -61,20 +61,6 @@ class Followed:
 
     def say(self, words: str) -> None:
         self.said.append(words)
-
-
-@pytest.fixture(autouse=True)
-def started_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The board's time flies: the host's clock cannot tell which samples the workload came before.
-
-    It is started after the first one.
-    """
-    event = Recording.event
-
-    def at_once(self: Recording, kind: EventKind, text: str, wall_s: float | None = None) -> Event:
-        return event(self, kind, text, 0.0 if kind is EventKind.WORKLOAD_STARTED else wall_s)
-
-    monkeypatch.setattr(Recording, "event", at_once)
 
 
 @pytest.fixture
