@@ -48,9 +48,9 @@ from ksmhost.store.record import Limit, Plan
 
 SCONS = [str(Path(sys.executable).parent / "scons"), "-Q"]
 PATCH = Path(__file__).with_name("slower.patch")
-SETTINGS = {"pages_to_scan": "5000", "sleep_millisecs": "300"}
-"""How far a workload has filled its memory when ksmd first looks is not the same twice. There are
-more pages than ksmd first looks at by then, whatever happens, and all when it looks again."""
+SETTINGS = {"pages_to_scan": "1000000", "sleep_millisecs": "150"}
+"""A full scan at a time. How many processes there are when ksmd first looks is not the same twice:
+some thousand pages more or less, which the pages of all scans together have to outweigh."""
 WRONG_SHARE = 0.01
 IN_A_ROW = 3
 """So many comparisons that come to nothing end it."""
@@ -253,7 +253,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--times", type=int, help="200, or 20 of the slower engine")
     parser.add_argument("--board", default="qemu-virt")
     parser.add_argument("--workload", default="synthetic-duplicates")
-    parser.add_argument("--scans", type=int, default=4)
+    parser.add_argument("--scans", type=int, default=40)
     parser.add_argument("--set", action="append", dest="settings", metavar="KNOB=VALUE")
     return parser.parse_args()
 
