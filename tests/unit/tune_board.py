@@ -46,12 +46,16 @@ WAITS = Waits(
 MEMORY = {"mem_total_kib": 512 << 10, "mem_free_kib": 20 << 10, "cached_kib": 10 << 10}
 
 
+_WORDS = {"advisor_mode": ("none", "scan-time"), "merge_domain": ("all", "uid", "cgroup")}
+_CHOICES = {"advisor_mode": "[none] scan-time", "merge_domain": "[all] uid cgroup"}
+
+
 class LandscapeBoard(MemorySession):
     """Scans, merges and spends CPU time by its knobs while the workload runs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.settings = dict(DEFAULTS) | {"advisor_mode": "[none] scan-time"}
+        self.settings = dict(DEFAULTS) | _CHOICES
         self.begun: list[dict[str, str]] = []
         """The knobs whenever the workload was started."""
         self.merged_at_start: list[float] = []
@@ -106,8 +110,7 @@ class LandscapeBoard(MemorySession):
         self._need_line()
         if name not in self.settings:
             raise RefusedError("no such knob", errno=errno.ENOENT)
-        if name == "advisor_mode":
-            words = ("none", "scan-time")
+        if words := _WORDS.get(name):
             value = " ".join(f"[{w}]" if w == value else w for w in words)
         elif not value.isdigit():
             raise RefusedError(f"{name}={value} is refused", errno=errno.EINVAL)
@@ -139,7 +142,7 @@ class LandscapeBoard(MemorySession):
         return WorkloadStatus(name, self.running, 4, self.exited, 9, 1000, 0, 0)
 
     def reboot(self) -> None:
-        self.settings = dict(DEFAULTS) | {"advisor_mode": "[none] scan-time"}
+        self.settings = dict(DEFAULTS) | _CHOICES
         self.running, self.share = 0, 0.0
         self.scanned = self.cpu_ms = self.scans = 0.0
         super().reboot()
