@@ -261,6 +261,7 @@ async def test_a_verb_waits_for_the_last_one_to_give_the_place_back(rack: Rack) 
 
 
 async def test_ctrl_c_gives_the_place_back(rack: Rack) -> None:
+    await until(_none_runs)  # so that the one that will is ours, and past its start
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ksmhost", "run", "--headless", "--port", PORT),
         stdin=asyncio.subprocess.DEVNULL,
@@ -302,3 +303,7 @@ async def _nothing_runs() -> bool:
 
 async def _one_runs() -> bool:
     return len(list_running()) == 1
+
+
+async def _none_runs() -> bool:
+    return not list_running()
