@@ -145,6 +145,150 @@ static void ksm_test_long_targets(struct kunit *test)
 	}
 }
 
+/* -- a budget ---------------------------------------------------------------------------------- */
+
+static void ksm_test_debt(struct kunit *test)
+{
+	const u64 work_ns = 5 * NSEC_PER_MSEC, year_ns = 365ULL * 24 * 3600 * NSEC_PER_SEC;
+
+	KUNIT_EXPECT_EQ(test, ksm_advise_debt(1000, work_ns), 0);
+	KUNIT_EXPECT_EQ(test, ksm_advise_debt(500, work_ns), work_ns);
+	KUNIT_EXPECT_EQ(test, ksm_advise_debt(20, work_ns), 49 * work_ns);
+	KUNIT_EXPECT_EQ(test, ksm_advise_debt(1, work_ns), 999 * work_ns);
+	KUNIT_EXPECT_EQ(test, ksm_advise_debt(1, 0), 0);
+	/* No product overflows on the way to a result that fits. */
+	KUNIT_EXPECT_EQ(test, ksm_advise_debt(999, year_ns), div_u64(year_ns, 999));
+	KUNIT_EXPECT_EQ(test, ksm_advise_debt(1, year_ns / 999), 999 * (year_ns / 999));
+}
+
+/* What a series of passes finds, '+' or '.', and the pauses that follow them. */
+struct ksm_test_series {
+	const char *name;
+	unsigned int settle_ms;
+	unsigned int idle_ms;
+	const char *finds;
+	unsigned int pauses_ms[12];
+};
+
+static const struct ksm_test_series ksm_test_series[] = {
+	{ "it gets quiet", 2000, 60000, "+.........",
+	  { 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000, 60000, 60000 } },
+	{ "it stays busy", 2000, 60000, "+++++", { 1000, 1000, 1000, 1000, 1000 } },
+	{ "one find in a while", 2000, 8000, "+....+....",
+	  { 1000, 2000, 4000, 8000, 8000, 1000, 4000, 8000, 8000, 8000 } },
+	{ "a find and its likes", 2000, 8000, "+....++...",
+	  { 1000, 2000, 4000, 8000, 8000, 1000, 1000, 2000, 4000, 8000 } },
+	{ "many finds", 2000, 8000, "+...++++..",
+	  { 1000, 2000, 4000, 8000, 1000, 1000, 1000, 1000, 2000, 4000 } },
+	{ "nothing at all", 2000, 8000, ".....", { 1000, 2000, 4000, 8000, 8000 } },
+	{ "no idling", 2000, 1000, "+...+", { 1000, 1000, 1000, 1000, 1000 } },
+	{ "idle before it has settled", 2000, 7, "+..+", { 7, 7, 7, 7 } },
+	{ "the least of all", 1, 1, "+..", { 1, 1, 1 } },
+	{ "an odd time", 5, 100, "+.", { 3, 6 } },
+	{ "the most of all", U32_MAX, U32_MAX, "+..", { 1U << 31, U32_MAX, U32_MAX } },
+};
+
+static void ksm_test_series_name(const struct ksm_test_series *series, char *name)
+{
+	strscpy(name, series->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(ksm_test_series, ksm_test_series, ksm_test_series_name);
+
+static void ksm_test_pauses(struct kunit *test)
+{
+	const struct ksm_test_series *series = test->param_value;
+	struct ksm_advisor a = { .settle_ms = series->settle_ms, .idle_ms = series->idle_ms };
+	unsigned int i;
+
+	for (i = 0; series->finds[i]; i++) {
+		ksm_advise_pause(&a, series->finds[i] == '+');
+		KUNIT_EXPECT_EQ_MSG(test, a.pause_ms, series->pauses_ms[i], "pass %u", i);
+	}
+}
+
+/* The board was at rest; then there is a reason to look, and then another. */
+static void ksm_test_hurry(struct kunit *test)
+{
+	unsigned int i;
+
+	ksm_advisor_set_mode(KSM_ADVISOR_BUDGET);
+	KUNIT_EXPECT_FALSE(test, ksm_advisor_rests());
+	for (i = 0; i < 3; i++)
+		ksm_advise_pause(&ksm_advisor, false);
+	KUNIT_EXPECT_TRUE(test, ksm_advisor_rests());
+	ksm_advisor_start();
+	KUNIT_EXPECT_TRUE(test, ksm_advisor.thorough);
+	KUNIT_EXPECT_GT(test, ksm_advisor_wait_ns(true), 3000 * (s64)NSEC_PER_MSEC);
+	KUNIT_EXPECT_LE(test, ksm_advisor_wait_ns(false), 0);
+
+	ksm_advisor_hurry();
+	KUNIT_EXPECT_FALSE(test, ksm_advisor_rests());
+	KUNIT_EXPECT_LE(test, ksm_advisor_wait_ns(true), 0);
+	ksm_advisor_start();
+	KUNIT_EXPECT_FALSE(test, ksm_advisor.thorough);
+	ksm_advise_pause(&ksm_advisor, false);
+	KUNIT_EXPECT_EQ(test, ksm_advisor.pause_ms, ksm_advisor.settle_ms / 2);
+}
+
+/* Whatever the reason to hurry, work is paid for first; a new price holds at once. */
+static void ksm_test_budget_first(struct kunit *test)
+{
+	ksm_advisor.permille = 1;
+	ksm_advisor_set_mode(KSM_ADVISOR_BUDGET);
+	ksm_advisor.worked = ktime_get();
+	ksm_advisor.owed_ns = NSEC_PER_SEC;
+	ksm_advisor_hurry();
+	KUNIT_EXPECT_GT(test, ksm_advisor_wait_ns(true), 900 * (s64)NSEC_PER_SEC);
+	KUNIT_EXPECT_GT(test, ksm_advisor_wait_ns(false), 900 * (s64)NSEC_PER_SEC);
+	ksm_advisor.permille = 1000;
+	KUNIT_EXPECT_LE(test, ksm_advisor_wait_ns(true), 0);
+}
+
+/* Sleeps of whole ticks are too long, and in sum they are not; a long one is no credit. */
+static void ksm_test_late(struct kunit *test)
+{
+	const u64 work_ns = 5 * NSEC_PER_MSEC;
+
+	ksm_advisor.permille = 100;
+	ksm_advisor_set_mode(KSM_ADVISOR_BUDGET);
+	ksm_advisor.owed_ns = work_ns;
+	ksm_advisor.worked = ktime_sub_ns(ktime_get(), 60 * NSEC_PER_MSEC);	/* 10 too late */
+	ksm_advisor_owe(work_ns);
+	KUNIT_EXPECT_LE(test, ksm_advisor_wait_ns(false), 35 * (s64)NSEC_PER_MSEC);
+	KUNIT_EXPECT_GT(test, ksm_advisor_wait_ns(false), 25 * (s64)NSEC_PER_MSEC);
+
+	ksm_advisor.worked = ktime_sub_ns(ktime_get(), NSEC_PER_SEC);
+	ksm_advisor_owe(work_ns);
+	KUNIT_EXPECT_LE(test, ksm_advisor_wait_ns(false), 25 * (s64)NSEC_PER_MSEC);
+	KUNIT_EXPECT_GT(test, ksm_advisor_wait_ns(false), 15 * (s64)NSEC_PER_MSEC);
+
+	/* In good time, as if no work had taken time: none of it is forgiven. */
+	ksm_advisor.worked = ktime_get();
+	ksm_advisor.owed_ns = 0;
+	ksm_advisor_owe(work_ns);
+	KUNIT_EXPECT_GT(test, ksm_advisor_wait_ns(false), 45 * (s64)NSEC_PER_MSEC);
+}
+
+/* Only a pass that found something is followed by another one soon. */
+static void ksm_test_quiet_pass(struct kunit *test)
+{
+	const unsigned int shortest_ms = ksm_advisor.settle_ms / 2;
+
+	ksm_advisor_set_mode(KSM_ADVISOR_BUDGET);
+	ksm_advisor.pause_ms = 4 * shortest_ms;
+	ksm_advisor.level_ms = 4 * shortest_ms;
+	ksm_cursor.found = false;
+	ksm_advisor_start();
+	ksm_advisor_stop();
+	KUNIT_EXPECT_EQ(test, ksm_advisor.pause_ms, 8 * shortest_ms);
+	ksm_advisor_start();
+	ksm_news();
+	ksm_advisor_stop();
+	KUNIT_EXPECT_EQ(test, ksm_advisor.pause_ms, shortest_ms);
+	KUNIT_EXPECT_EQ(test, ksm_knobs.pages_to_scan, 100);
+}
+
 /* -- modes and passes -------------------------------------------------------------------------- */
 
 static void ksm_test_modes(struct kunit *test)
@@ -158,6 +302,9 @@ static void ksm_test_modes(struct kunit *test)
 	ksm_knobs.pages_to_scan = 4000;
 	ksm_advisor_set_mode(KSM_ADVISOR_SCAN_TIME);
 	KUNIT_EXPECT_EQ(test, ksm_knobs.pages_to_scan, 4000);
+	ksm_advisor_set_mode(KSM_ADVISOR_BUDGET);
+	KUNIT_EXPECT_EQ(test, ksm_knobs.pages_to_scan, 100);
+	ksm_knobs.pages_to_scan = 4000;
 	ksm_advisor_set_mode(KSM_ADVISOR_NONE);
 	KUNIT_EXPECT_EQ(test, ksm_knobs.pages_to_scan, 100);
 }
@@ -203,11 +350,42 @@ static void ksm_test_own_time(struct kunit *test)
 	KUNIT_EXPECT_LE(test, ksm_knobs.pages_to_scan, 5300);
 }
 
+/* A pass that takes too long is made shorter, until even a whole one would not. */
+static void ksm_test_short(struct kunit *test)
+{
+	static const struct {
+		unsigned int took_ms;
+		bool is_short;
+	} passes[] = {
+		{ 900, false }, { 1100, true }, { 500, true }, { 130, true }, { 120, false },
+	};
+	unsigned int i;
+
+	ksm_advisor_set_mode(KSM_ADVISOR_BUDGET);
+	KUNIT_EXPECT_FALSE(test, ksm_ranks());
+	for (i = 0; i < ARRAY_SIZE(passes); i++) {
+		ksm_advisor.started = ktime_sub_ns(ktime_get(),
+						   passes[i].took_ms * NSEC_PER_MSEC);
+		ksm_advisor_stop();
+		KUNIT_EXPECT_EQ_MSG(test, ksm_ranks(), passes[i].is_short, "pass %u", i);
+	}
+	ksm_advisor.is_short = true;
+	ksm_advisor_set_mode(KSM_ADVISOR_NONE);
+	KUNIT_EXPECT_FALSE(test, ksm_ranks());
+}
+
 static struct kunit_case ksm_advisor_cases[] = {
 	KUNIT_CASE_PARAM(ksm_test_settles, ksm_test_machines_gen_params),
 	KUNIT_CASE(ksm_test_max_cpu),
 	KUNIT_CASE(ksm_test_smooth),
 	KUNIT_CASE(ksm_test_long_targets),
+	KUNIT_CASE(ksm_test_debt),
+	KUNIT_CASE_PARAM(ksm_test_pauses, ksm_test_series_gen_params),
+	KUNIT_CASE(ksm_test_hurry),
+	KUNIT_CASE(ksm_test_budget_first),
+	KUNIT_CASE(ksm_test_late),
+	KUNIT_CASE(ksm_test_quiet_pass),
+	KUNIT_CASE(ksm_test_short),
 	KUNIT_CASE(ksm_test_modes),
 	KUNIT_CASE(ksm_test_never_stuck),
 	KUNIT_CASE(ksm_test_first_pass),

@@ -193,6 +193,7 @@ struct ksm_node {
  * @passes: that it is looked at once in so many passes
  * @left_out: that it is not in this one
  * @news: that it gave some in this one; set without ksm_lock as well: ksm_news()
+ * @found: that something did in this pass; the same
  */
 struct ksm_cursor {
 	struct ksm_slot *slot;
@@ -204,6 +205,7 @@ struct ksm_cursor {
 	unsigned int passes;
 	bool left_out;
 	bool news;
+	bool found;
 };
 
 #define KSM_NO_REGION		ULONG_MAX
@@ -223,6 +225,7 @@ struct ksm_cursor {
  * @dups: merged pages of those contents
  * @cleaned: page table entries cleaned, so that the next write shows
  * @rewritten: pages found written to after that
+ * @wakeups: how often ksmd woke up from its sleep; written by ksmd alone
  *
  * Written under ksm_lock, @slots under ksm_slots_lock; read without.
  */
@@ -240,6 +243,7 @@ struct ksm_stat {
 	unsigned long dups;
 	unsigned long cleaned;
 	unsigned long rewritten;
+	unsigned long wakeups;
 };
 
 /**
@@ -313,11 +317,14 @@ extern unsigned long ksm_run;
 /* ksmd.c */
 void ksm_wake(void);
 void ksm_wake_sleeper(void);
+void ksm_hurry(void);
 #if IS_ENABLED(CONFIG_KUNIT)
 void ksm_twin_rehash(struct ksm_item *twin, struct page *twin_page);
 #endif
 
 /* regions.c */
+#define KSM_REGION_PASSES	8	/* within so many passes every page is looked at */
+
 bool ksm_region_enter(struct ksm_slot *slot, unsigned long address);
 void ksm_region_leave(struct ksm_slot *slot);
 void ksm_regions_forget(struct ksm_slot *slot, unsigned long first, unsigned long end);
@@ -325,16 +332,11 @@ void ksm_regions_forget(struct ksm_slot *slot, unsigned long first, unsigned lon
 unsigned int ksm_region_passes(unsigned int quiet);
 #endif
 
-/* Whether areas that gave no news are left out of passes. */
-static inline bool ksm_ranks(void)
-{
-	return READ_ONCE(ksm_knobs.rank_areas);
-}
-
-/* The page table that the cursor stands on is worth another look in the next pass. */
+/* The page table that the cursor stands on is worth another look, and that soon. */
 static inline void ksm_news(void)
 {
 	WRITE_ONCE(ksm_cursor.news, true);
+	WRITE_ONCE(ksm_cursor.found, true);
 }
 
 /* gather.c */
@@ -515,17 +517,31 @@ static inline bool ksm_keeps_place(const struct ksm_item *item)
 }
 
 /* advisor.c */
-enum ksm_advisor_mode { KSM_ADVISOR_NONE, KSM_ADVISOR_SCAN_TIME };
+#define KSM_PERMILLE		1000U
+
+enum ksm_advisor_mode { KSM_ADVISOR_NONE, KSM_ADVISOR_SCAN_TIME, KSM_ADVISOR_BUDGET };
 
 /**
- * struct ksm_advisor - how pages_to_scan follows what scanning costs
- * @mode: whether it does
+ * struct ksm_advisor - how scanning follows what it costs and finds
+ * @mode: what is followed; changes under ksm_lock
  * @max_cpu: ceiling for ksmd's share of one processor, in percent
  * @min_pages: floor for pages_to_scan, where @max_cpu allows it
  * @max_pages: ceiling for pages_to_scan
  * @target_s: how long a pass is to take, in seconds
  * @started: when this pass began; 0 if the advisor did not see it begin
  * @cpu_ns: ksmd's processor time then
+ * @permille: ceiling for ksmd's share of one processor, in thousandths
+ * @settle_ms: how long a change may wait for two passes while there are changes
+ * @idle_ms: the longest pause between two passes
+ * @level_ms: the pause that passes which find nothing have come to; below the shortest: that one
+ * @pause_ms: the pause there is, from the start of the last pass on; 0 for none
+ * @thorough: whether smart_scan leaves nothing out in this pass
+ * @is_short: whether the budget is too small for a pass in good time
+ * @worked: when ksmd has last worked, or could have, had it not been late
+ * @owed_ns: and for how much processor time
+ *
+ * From @permille on for KSM_ADVISOR_BUDGET, before that for KSM_ADVISOR_SCAN_TIME. The settings are
+ * read without a lock, the rest belongs to ksm_lock; ksm_hurry() has a look at @pause_ms.
  */
 struct ksm_advisor {
 	unsigned int mode;
@@ -535,14 +551,35 @@ struct ksm_advisor {
 	unsigned int target_s;
 	ktime_t started;
 	u64 cpu_ns;
+	unsigned int permille;
+	unsigned int settle_ms;
+	unsigned int idle_ms;
+	unsigned int level_ms;
+	unsigned int pause_ms;
+	bool thorough;
+	bool is_short;
+	ktime_t worked;
+	u64 owed_ns;
 };
 
 extern struct ksm_advisor ksm_advisor;
 
+/* Whether areas that gave no news are left out of passes. */
+static inline bool ksm_ranks(void)
+{
+	return READ_ONCE(ksm_knobs.rank_areas) || ksm_advisor.is_short;
+}
+
 void ksm_advisor_set_mode(enum ksm_advisor_mode mode);
 void ksm_advisor_start(void);
 void ksm_advisor_stop(void);
+void ksm_advisor_hurry(void);
+void ksm_advisor_owe(u64 cpu_ns);
+s64 ksm_advisor_wait_ns(bool between);
+bool ksm_advisor_rests(void);
 unsigned int ksm_advise(const struct ksm_advisor *a, unsigned int pages, u64 scan_ms, u64 cpu_ms);
+void ksm_advise_pause(struct ksm_advisor *a, bool news);
+u64 ksm_advise_debt(unsigned int permille, u64 cpu_ns);
 
 /* sysfs.c */
 #ifdef CONFIG_SYSFS

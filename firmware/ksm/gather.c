@@ -24,8 +24,8 @@ VISIBLE_IF_KUNIT bool ksm_smart_skip(struct ksm_item *item)
 {
 	u8 age = item->age;
 
-	/* Where passes are left out, none of the rare looks is. */
-	if (!READ_ONCE(ksm_knobs.smart_scan) || ksm_cursor.passes > 1)
+	/* Where passes are left out, or far between, none of the rare looks is. */
+	if (!READ_ONCE(ksm_knobs.smart_scan) || ksm_cursor.passes > 1 || ksm_advisor.thorough)
 		return false;
 	if (age < U8_MAX)
 		item->age++;

@@ -6,6 +6,7 @@
 #include <kunit/visibility.h>
 #include <linux/freezer.h>
 #include <linux/kthread.h>
+#include <linux/sched/cputime.h>
 #include <linux/sched/signal.h>
 
 #include "engine.h"
@@ -14,6 +15,8 @@
 #include <trace/events/ksm.h>
 
 #define KSM_COLLISIONS		8	/* records of one hash to compare a page with, at most */
+#define KSM_STRETCH_NS		(5 * NSEC_PER_MSEC)	/* of work at a time, with a budget */
+#define KSM_STRETCH_PAGES	256	/* after so many it is asked how much it was */
 
 /*
  * Held by ksmd while it scans and by whoever changes a knob that its records depend on. Not held
@@ -327,6 +330,7 @@ static bool ksm_pass_begin(void)
 	ksm_cursor.address = 0;
 	ksm_cursor.areas = false;
 	ksm_cursor.region = KSM_NO_REGION;
+	WRITE_ONCE(ksm_cursor.found, false);
 	spin_unlock(&ksm_slots_lock);
 	/* The last process may have gone since. */
 	return ksm_cursor.slot != &ksm_head;
@@ -369,7 +373,7 @@ static bool ksm_next_batch(struct ksm_batch *b)
 	return false;
 }
 
-static void ksm_scan(unsigned int pages)
+static noinline void ksm_scan(unsigned int pages)
 {
 	static struct ksm_batch batch;	/* ksm_lock */
 
@@ -379,6 +383,20 @@ static void ksm_scan(unsigned int pages)
 		ksm_stat.scanned += hweight_long(batch.looked);
 		cond_resched();
 	}
+}
+
+/* Scan for a few milliseconds, if it is time for that, and at most to the end of the pass. */
+static void ksm_scan_stretch(void)
+{
+	u64 start = task_sched_runtime(current), spent;
+
+	if (ksm_advisor_wait_ns(ksm_cursor.slot == &ksm_head) > 0)
+		return;
+	do {
+		ksm_scan(KSM_STRETCH_PAGES);
+		spent = task_sched_runtime(current) - start;
+	} while (spent < KSM_STRETCH_NS && ksm_cursor.slot != &ksm_head && !freezing(current));
+	ksm_advisor_owe(spent);
 }
 
 /* -- the thread -------------------------------------------------------------------------------- */
@@ -397,7 +415,7 @@ void ksm_wake(void)
 }
 
 /**
- * ksm_wake_sleeper - the time that ksmd sleeps between two batches has changed
+ * ksm_wake_sleeper - the time that ksmd sleeps has changed
  *
  * Changes are counted, since by the time ksmd looks the time may be what it was.
  */
@@ -407,29 +425,69 @@ void ksm_wake_sleeper(void)
 	wake_up_interruptible(&ksm_sleep_wait);
 }
 
-static void ksm_sleep(void)
+/**
+ * ksm_hurry - there may be something new to merge
+ *
+ * Cheap, and wakes ksmd only when it would sleep long otherwise. Takes no lock.
+ */
+void ksm_hurry(void)
+{
+	if (ksm_advisor_rests())
+		ksm_wake_sleeper();
+}
+
+/*
+ * Scan what is to be scanned at a time. Returns how many jiffies to sleep then, unless the number
+ * of changes is another than @seen.
+ */
+static unsigned long ksm_work(int *seen)
 {
 	int changes = atomic_read_acquire(&ksm_sleep_changes);
+	s64 ns;
 
+	if (ksm_advisor.mode != KSM_ADVISOR_BUDGET) {
+		ksm_scan(READ_ONCE(ksm_knobs.pages_to_scan));
+		*seen = atomic_read_acquire(&ksm_sleep_changes);
+		return msecs_to_jiffies(READ_ONCE(ksm_knobs.sleep_ms));
+	}
+	/* A change during the stretch is considered after it. */
+	if (changes != *seen)
+		ksm_advisor_hurry();
+	*seen = changes;
+	ksm_scan_stretch();
+	ns = ksm_advisor_wait_ns(ksm_cursor.slot == &ksm_head);
+	if (ns <= 0)
+		return 0;
+	/* The tick under way does not count, or ksmd would wake up a little too early. */
+	return min_t(u64, nsecs_to_jiffies64(ns + TICK_NSEC - 1) + 1, MAX_JIFFY_OFFSET);
+}
+
+static void ksm_sleep(int seen, unsigned long timeout)
+{
+	unsigned long slept = current->nvcsw;
+
+	try_to_freeze();	/* without a time to sleep there is no other chance */
 	if (ksm_has_work())
 		wait_event_freezable_timeout(ksm_sleep_wait,
-					     changes != atomic_read(&ksm_sleep_changes),
-					     msecs_to_jiffies(READ_ONCE(ksm_knobs.sleep_ms)));
+					     seen != atomic_read(&ksm_sleep_changes), timeout);
 	else
 		wait_event_freezable(ksm_work_wait, ksm_has_work() || kthread_should_stop());
+	ksm_stat.wakeups += current->nvcsw - slept;
 }
 
 static int ksmd(void *unused)
 {
+	unsigned long timeout;
+	int seen = 0;
+
 	set_freezable();
 	set_user_nice(current, 5);
 	while (!kthread_should_stop()) {
 		mutex_lock(&ksm_lock);
 		ksm_wait_while_offlining();
-		if (ksm_has_work())
-			ksm_scan(READ_ONCE(ksm_knobs.pages_to_scan));
+		timeout = ksm_has_work() ? ksm_work(&seen) : 0;
 		mutex_unlock(&ksm_lock);
-		ksm_sleep();
+		ksm_sleep(seen, timeout);
 	}
 	return 0;
 }

@@ -115,12 +115,30 @@ static void ksm_test_twin(struct kunit *test)
 	ksm_test_forget_all(slot);
 }
 
+/* After a long pause every page is visited, whatever smart_scan would leave out. */
+static void ksm_test_thorough(struct kunit *test)
+{
+	struct ksm_slot *slot = ksm_test_slot(test);
+	struct ksm_item *item = ksm_test_item(test, slot, 0);
+	char picture[8];
+
+	ksm_knobs.smart_scan = true;
+	item->age = U8_MAX;
+	ksm_test_visits(item, picture, 2);
+	KUNIT_EXPECT_STREQ(test, picture, "v.");
+	ksm_advisor.thorough = true;
+	ksm_test_visits(item, picture, 7);
+	KUNIT_EXPECT_STREQ(test, picture, "vvvvvvv");
+	ksm_test_forget_all(slot);
+}
+
 static struct kunit_case ksm_ksmd_cases[] = {
 	KUNIT_CASE(ksm_test_ages),
 	KUNIT_CASE(ksm_test_oldest),
 	KUNIT_CASE(ksm_test_switch),
 	KUNIT_CASE(ksm_test_young_again),
 	KUNIT_CASE(ksm_test_twin),
+	KUNIT_CASE(ksm_test_thorough),
 	{}
 };
 

@@ -23,6 +23,7 @@
  * for what goes unnoticed meanwhile, and for counters. Twice that would save another sixteenth.
  */
 #define KSM_REGION_QUIET_MAX	4
+static_assert(2U << (KSM_REGION_QUIET_MAX - KSM_REGION_QUIET) == KSM_REGION_PASSES);
 
 /* After so many looks without news there is one look in how many passes: 1, 1, 2, 4, 8. */
 VISIBLE_IF_KUNIT unsigned int ksm_region_passes(unsigned int quiet)

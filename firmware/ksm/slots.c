@@ -70,12 +70,14 @@ static void ksm_area_renew(struct mm_struct *mm, unsigned long start, unsigned l
 		ksm_regions_forget(slot, start >> PMD_SHIFT, ((end - 1) >> PMD_SHIFT) + 1);
 }
 
-static void ksm_area_add(struct vm_area_struct *vma)
+/* Returns whether the area is mergeable from now on, and was not before. */
+static bool ksm_area_add(struct vm_area_struct *vma)
 {
 	if (vma->vm_flags & VM_MERGEABLE || !ksm_compatible(vma))
-		return;
+		return false;
 	vm_flags_set(vma, VM_MERGEABLE);
 	ksm_area_renew(vma->vm_mm, vma->vm_start, vma->vm_end);
+	return true;
 }
 
 /* mmap_lock is held for writing; faults that hold only the area's lock must stay out as well. */
@@ -155,6 +157,7 @@ int ksm_madvise(struct vm_area_struct *vma, unsigned long start, unsigned long e
 			return err;
 		ksm_area_renew(vma->vm_mm, start, end);
 		*vm_flags |= VM_MERGEABLE;
+		ksm_hurry();
 	} else if (advice == MADV_UNMERGEABLE) {
 		if (!(*vm_flags & VM_MERGEABLE))
 			return 0;
@@ -174,7 +177,8 @@ void ksm_add_vma(struct vm_area_struct *vma)
 {
 	if (!test_bit(MMF_VM_MERGE_ANY, &vma->vm_mm->flags))
 		return;
-	ksm_area_add(vma);
+	if (ksm_area_add(vma))
+		ksm_hurry();
 	ksm_join(vma->vm_mm);
 }
 
@@ -193,6 +197,7 @@ int ksm_enable_merge_any(struct mm_struct *mm)
 		return err;
 	set_bit(MMF_VM_MERGE_ANY, &mm->flags);
 	ksm_areas_add(mm);
+	ksm_hurry();
 	return 0;
 }
 
@@ -260,6 +265,7 @@ int __ksm_enter(struct mm_struct *mm)
 
 	set_bit(MMF_VM_MERGEABLE, &mm->flags);
 	mmgrab(mm);
+	ksm_hurry();
 	if (first)
 		ksm_wake();
 	trace_ksm_enter(mm);

@@ -14,8 +14,15 @@ struct ksm_knob {
 	struct kobj_attribute attr;
 	unsigned int *value;
 	unsigned int min;
+	unsigned int max;	/* 0: none */
 	bool boolean;
 };
+
+/* Whether ksmd may sleep for long, and is to know of each new setting. */
+static bool ksm_has_budget(void)
+{
+	return READ_ONCE(ksm_advisor.mode) == KSM_ADVISOR_BUDGET;
+}
 
 static ssize_t ksm_knob_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
@@ -33,11 +40,12 @@ static ssize_t ksm_knob_store(struct kobject *kobj, struct kobj_attribute *attr,
 		if (kstrtobool(buf, &yes))
 			return -EINVAL;
 		value = yes;
-	} else if (kstrtouint(buf, 10, &value) || value < knob->min) {
+	} else if (kstrtouint(buf, 10, &value) || value < knob->min ||
+		   (knob->max && value > knob->max)) {
 		return -EINVAL;
 	}
 	WRITE_ONCE(*knob->value, value);
-	if (knob->value == &ksm_knobs.sleep_ms)
+	if (knob->value == &ksm_knobs.sleep_ms || ksm_has_budget())
 		ksm_wake_sleeper();
 	return count;
 }
@@ -64,6 +72,16 @@ KSM_KNOB(advisor_max_cpu, ksm_advisor.max_cpu, 0, false);
 KSM_KNOB(advisor_min_pages_to_scan, ksm_advisor.min_pages, 0, false);
 KSM_KNOB(advisor_max_pages_to_scan, ksm_advisor.max_pages, 0, false);
 KSM_KNOB(advisor_target_scan_time, ksm_advisor.target_s, 1, false);
+/* Ours: what advisor_mode "budget" keeps to. */
+KSM_KNOB(advisor_settle_ms, ksm_advisor.settle_ms, 1, false);
+KSM_KNOB(advisor_idle_ms, ksm_advisor.idle_ms, 1, false);
+
+static struct ksm_knob advisor_budget_permille_knob = {
+	.attr = __ATTR(advisor_budget_permille, 0644, ksm_knob_show, ksm_knob_store),
+	.value = &ksm_advisor.permille,
+	.min = 1,
+	.max = KSM_PERMILLE,
+};
 
 /* -- knobs with rules of their own ------------------------------------------------------------- */
 
@@ -108,6 +126,8 @@ static ssize_t run_store(struct kobject *kobj, struct kobj_attribute *attr, cons
 			ksm_run = KSM_RUN_STOP;
 	}
 	mutex_unlock(&ksm_lock);
+	if (ksm_has_budget())
+		ksm_wake_sleeper();
 	if (run == KSM_RUN_MERGE)
 		ksm_wake();
 	return err ?: count;
@@ -233,24 +253,30 @@ static ssize_t merge_domain_store(struct kobject *kobj, struct kobj_attribute *a
 
 static struct kobj_attribute merge_domain_attr = __ATTR_RW(merge_domain);
 
-static const char * const ksm_advisor_modes[] = { "none", "scan-time" };
+/* "budget" is ours. */
+static const char * const ksm_advisor_modes[] = { "none", "scan-time", "budget" };
 
 static ssize_t advisor_mode_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
 	return ksm_show_choice(buf, ksm_advisor_modes, ARRAY_SIZE(ksm_advisor_modes),
-			       ksm_advisor.mode);
+			       READ_ONCE(ksm_advisor.mode));
 }
 
 static ssize_t advisor_mode_store(struct kobject *kobj, struct kobj_attribute *attr,
 				  const char *buf, size_t count)
 {
 	int mode = sysfs_match_string(ksm_advisor_modes, buf);
+	bool wake;
 
 	if (mode < 0)
 		return mode;
 	mutex_lock(&ksm_lock);
+	wake = ksm_has_budget();
 	ksm_advisor_set_mode(mode);
+	wake |= ksm_has_budget();
 	mutex_unlock(&ksm_lock);
+	if (wake)
+		ksm_wake_sleeper();
 	return count;
 }
 
@@ -283,6 +309,8 @@ KSM_COUNTER(pages_skipped, ksm_stat.skipped);
 KSM_COUNTER(pages_cleaned, ksm_stat.cleaned);
 KSM_COUNTER(pages_rewritten, ksm_stat.rewritten);
 KSM_COUNTER(full_scans, ksm_cursor.scans);
+/* Ours: a battery pays for each. */
+KSM_COUNTER(ksmd_wakeups, ksm_stat.wakeups);
 KSM_COUNTER(stable_node_chains, ksm_stat.chains);
 KSM_COUNTER(stable_node_dups, ksm_stat.dups);
 
@@ -349,6 +377,9 @@ static struct attribute *ksm_attrs[] = {
 	&advisor_min_pages_to_scan_knob.attr.attr,
 	&advisor_max_pages_to_scan_knob.attr.attr,
 	&advisor_target_scan_time_knob.attr.attr,
+	&advisor_budget_permille_knob.attr.attr,
+	&advisor_settle_ms_knob.attr.attr,
+	&advisor_idle_ms_knob.attr.attr,
 	&pages_scanned_counter.attr.attr,
 	&pages_shared_counter.attr.attr,
 	&pages_sharing_counter.attr.attr,
@@ -359,6 +390,7 @@ static struct attribute *ksm_attrs[] = {
 	&pages_rewritten_counter.attr.attr,
 	&ksm_zero_pages_attr.attr,
 	&full_scans_counter.attr.attr,
+	&ksmd_wakeups_counter.attr.attr,
 	&stable_node_chains_counter.attr.attr,
 	&stable_node_dups_counter.attr.attr,
 	&metadata_bytes_attr.attr,

@@ -33,7 +33,7 @@ PROGRAMS = {
     "features": [
         "features.c", "feature_places.c", "feature_marks.c", "feature_failure.c",
         "feature_reclaim.c", "feature_processes.c", "feature_writers.c", "feature_domains.c",
-        "feature_ranks.c", "numa.c", "ring.c", "common.c",
+        "feature_ranks.c", "feature_advisor.c", "numa.c", "ring.c", "common.c",
     ],
 }  # fmt: skip
 """Each program of ours and its sources."""

@@ -176,6 +176,37 @@ async def test_every_change_of_the_sleep_wakes_ksmd(kernel: Kernel) -> None:
     await run_feature(kernel, "sleep-changes", DEADLINE_S)
 
 
+BUDGET_DEADLINE_S = 180.0
+
+
+@pytest.mark.timeout(BUDGET_DEADLINE_S + 60)
+@pytest.mark.parametrize("test", ["knobs", "idle", "joins", "changes", "share"])
+async def test_budget(kernel: Kernel, test: str) -> None:
+    """The advisor for small boards, by a clock that no load disturbs."""
+    skip_without(kernel, engine="ksmhost", why="mainline has no such advisor")
+    skip_without(kernel, board="qemu-virt", why="User-Mode Linux has the host's clock")
+    command = ["features", f"budget-{test}"]
+    exact = replace(ROOMY, exact=True)
+    outcome = await run_on(kernel, command, deadline_s=BUDGET_DEADLINE_S, hardware=exact)
+    assert_right(outcome, f"budget-{test}")
+    if test == "share":
+        for budget, cpu_ns, wall_ns in shares_of(outcome):
+            used = cpu_ns / wall_ns * 1000
+            assert used > budget * LEAST_USED, f"{used:.1f} of {budget} permille"
+
+
+LEAST_USED = 0.9
+"""How much of a budget ksmd uses at least where there is always something to scan."""
+
+
+def shares_of(outcome: Outcome) -> list[tuple[int, int, int]]:
+    """Budget, processor time and time, as the program measured them."""
+    pattern = r"^features: budget (\d+): cpu_ns=(\d+) wall_ns=(\d+)$"
+    found = [match.groups() for match in outcome.matches(pattern)]
+    assert found
+    return [(int(budget), int(cpu_ns), int(wall_ns)) for budget, cpu_ns, wall_ns in found]
+
+
 async def test_uffd_marks_survive_merging(kernel: Kernel) -> None:
     """A write to a page that was protected before it was merged still raises its event."""
     skip_without(kernel, board="qemu-virt", why="User-Mode Linux has no such protection")

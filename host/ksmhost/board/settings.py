@@ -38,6 +38,9 @@ DEFAULTS: Final[dict[str, str]] = {
     "advisor_min_pages_to_scan": "500",
     "advisor_max_pages_to_scan": "30000",
     "advisor_target_scan_time": "200",
+    "advisor_budget_permille": "20",
+    "advisor_settle_ms": "2000",
+    "advisor_idle_ms": "60000",
 }
 """Every knob of either engine, with what it starts with."""
 

@@ -13,6 +13,7 @@ COUNTERS = frozenset(
         "full_scans",
         "general_profit",
         "ksm_zero_pages",
+        "ksmd_wakeups",
         "metadata_bytes",
         "pages_cleaned",
         "pages_rewritten",

@@ -30,11 +30,14 @@ ABOUT: Final[dict[str, str]] = {
     "track_writes": "1 reads a page again only if it was written to, or after 64 passes.",
     "merge_domain": "Whose pages merge with each other: all, of one uid, of one cgroup.",
     "rank_areas": "1 looks at areas where nothing happens in one pass of eight.",
-    "advisor_mode": "none, or scan-time: pages_to_scan is set to meet the target scan time.",
+    "advisor_mode": "none; scan-time sets pages_to_scan by a target; budget keeps to a CPU share.",
     "advisor_max_cpu": "The advisor's upper limit of ksmd's CPU, in percent of a core.",
     "advisor_min_pages_to_scan": "The least pages_to_scan the advisor sets.",
     "advisor_max_pages_to_scan": "The most pages_to_scan the advisor sets.",
     "advisor_target_scan_time": "Seconds one pass over all memory should take.",
+    "advisor_budget_permille": "With a budget: ksmd's CPU, in thousandths of a core.",
+    "advisor_settle_ms": "With a budget: ms from a change until it is merged, on an active board.",
+    "advisor_idle_ms": "With a budget: the longest ksmd sleeps while it finds nothing, in ms.",
     "max_kernel_pages": "Limit of merged pages; 0 is none.",
 }
 """What each knob does, in one line."""

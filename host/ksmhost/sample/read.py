@@ -21,6 +21,9 @@ _KNOB_UNITS: Final = {
     "advisor_min_pages_to_scan": "pages",
     "advisor_max_pages_to_scan": "pages",
     "advisor_target_scan_time": "s",
+    "advisor_budget_permille": "1/1000",
+    "advisor_settle_ms": "ms",
+    "advisor_idle_ms": "ms",
     "max_kernel_pages": "pages",
 }
 
@@ -30,12 +33,13 @@ _MERGED: Final = (
 )
 _REFUSALS: Final = {
     ("pages_to_scan", errno.EINVAL): (
-        "It is no number above 0, or the advisor runs, which sets it itself.",
+        "It is no number above 0, or the advisor runs, which scans as it sees fit.",
         "To set it yourself: ksmhost set advisor_mode=none",
     ),
     ("max_page_sharing", errno.EINVAL): ("It must be a number from 2 on.", ""),
     ("run", errno.EINVAL): ("It takes 0 (stop), 1 (run) or 2 (unmerge everything).", ""),
-    ("advisor_mode", errno.EINVAL): ("It takes none or scan-time.", ""),
+    ("advisor_mode", errno.EINVAL): ("It takes none, scan-time or, in our engine, budget.", ""),
+    ("advisor_budget_permille", errno.EINVAL): ("It takes thousandths of a core, 1 to 1000.", ""),
     ("merge_domain", errno.EINVAL): ("It takes all, uid or cgroup.", ""),
     ("merge_domain", errno.EBUSY): ("A process that ends still has merged pages.", "Set it again."),
     ("max_page_sharing", errno.EBUSY): _MERGED,

@@ -57,6 +57,7 @@ RAW: Final[dict[str, Column]] = _table(
     Column("ksm.pages_rewritten", Unit.PAGES, True, "pages found written to after that"),
     Column("ksm.ksm_zero_pages", Unit.PAGES, False, "pages replaced by the kernel's zero page"),
     Column("ksm.full_scans", Unit.COUNT, True, "passes over all mergeable memory"),
+    Column("ksm.ksmd_wakeups", Unit.COUNT, True, "times the ksmd thread woke up from its sleep"),
     Column("ksm.stable_node_chains", Unit.COUNT, False, "contents shared past the sharing limit"),
     Column("ksm.stable_node_dups", Unit.COUNT, False, "copies kept because of that limit"),
     Column("ksm.metadata_bytes", Unit.BYTES, False, "what the engine takes for its records"),

@@ -90,17 +90,6 @@ static void write_burst(uint64_t *memory, size_t pages)
 		fill_page(memory + i * (pages / BURST) * WORDS_PER_PAGE, pages + 1);
 }
 
-/* The CPU clock of another process, as clock_getcpuclockid(3) makes it. */
-static int64_t cpu_ns(pid_t pid)
-{
-	struct timespec used;
-	clockid_t clock;
-
-	if (clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &used))
-		die("the CPU clock of process %d", pid);
-	return used.tv_sec * 1000000000LL + used.tv_nsec;
-}
-
 static void measure(pid_t ksmd, int64_t poll_ns, int64_t own)
 {
 	int64_t cpu = cpu_ns(ksmd), wall = now_ns();

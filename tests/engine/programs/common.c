@@ -133,6 +133,16 @@ int64_t now_ns(void)
 	return now.tv_sec * SECOND_NS + now.tv_nsec;
 }
 
+int64_t cpu_ns(pid_t pid)
+{
+	struct timespec used;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &used))
+		die("the CPU clock of process %d", pid);
+	return used.tv_sec * 1000000000LL + used.tv_nsec;
+}
+
 void sleep_ns(int64_t ns)
 {
 	struct timespec pause = { .tv_sec = ns / SECOND_NS, .tv_nsec = ns % SECOND_NS };

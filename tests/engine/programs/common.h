@@ -28,6 +28,10 @@ int try_knob(const char *name, const char *value);
 pid_t find_ksmd(void);
 
 int64_t now_ns(void);
+
+/* The CPU time of another process, by the scheduler's clock. */
+int64_t cpu_ns(pid_t pid);
+
 void sleep_ns(int64_t ns);
 
 /*

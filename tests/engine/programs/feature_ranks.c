@@ -253,16 +253,6 @@ void test_ranks_end(void)
 #define SPARSE_PAGES (1UL << 28) /* 1 TiB */
 #define SPARSE_STEP (1UL << 24) /* 64 GiB */
 
-static int64_t cpu_ns(pid_t pid)
-{
-	struct timespec used;
-	clockid_t clock;
-
-	if (clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &used))
-		die("the CPU clock of process %d", pid);
-	return used.tv_sec * SECOND_NS + used.tv_nsec;
-}
-
 static int64_t cost_of_scan(pid_t ksmd)
 {
 	const int count = 8;

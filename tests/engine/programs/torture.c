@@ -480,13 +480,16 @@ static const struct setting settings[] = {
 	{ "max_page_sharing", { "2", "3", "16", "256" } },
 	{ "stable_node_chains_prune_millisecs", { "0", "10", "2000" } },
 	{ "smart_scan", { "0", "1" } },
-	{ "advisor_mode", { "none", "none", "none", "scan-time" } },
+	{ "advisor_mode", { "none", "none", "none", "scan-time", "budget" } },
 	{ "advisor_max_cpu", { "1", "70", "100" } },
 	{ "advisor_target_scan_time", { "1", "200" } },
 	{ "max_kernel_pages", { "0", "0", "100" } }, /* not mainline's */
 	{ "track_writes", { "0", "1", "1" } }, /* nor these */
 	{ "rank_areas", { "0", "1", "1" } },
 	{ "merge_domain", { "all", "all", "uid", "cgroup" } },
+	{ "advisor_budget_permille", { "20", "500", "1000" } },
+	{ "advisor_settle_ms", { "1", "100" } },
+	{ "advisor_idle_ms", { "1", "1000" } },
 };
 
 /* Refusals (EBUSY, EINVAL, a knob this engine lacks) are in order. */
