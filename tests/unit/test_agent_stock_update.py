@@ -153,6 +153,7 @@ def smpmgr(peer: AgentPeer, *arguments: str) -> str:
     return result.stdout
 
 
+@pytest.mark.long
 def test_smpmgr_uploads_an_image_and_marks_it(tmp_path: Path, disk: Disk, images: Images) -> None:
     file = tmp_path / "new.img"
     file.write_bytes(images.new)

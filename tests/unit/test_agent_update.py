@@ -868,6 +868,7 @@ def test_a_trial_that_is_over_leaves_the_state_alone_when_it_says_something_else
     assert tried.state() == BootState(0, 2, 1, 0, 9)
 
 
+@pytest.mark.long
 def test_a_watchdog_that_cannot_be_stopped_is_petted_on(
     tmp_path: Path, tried: Disk, images: Images
 ) -> None:

@@ -59,6 +59,7 @@ def status(wire: Wire, name: str) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.long
 def test_list_start_status_stop(tmp_path: Path) -> None:
     setup = AgentSetup(workloads=[SYNTHETIC, program("sleep", "/bin/sleep", "1000")])
     with running_agent(tmp_path, setup) as peer, Wire(peer.port) as wire:
@@ -125,6 +126,7 @@ def test_no_process_outlives_the_agent(tmp_path: Path, how: signal.Signals) -> N
         wait_until(lambda: not any(alive(pid) for pid in pids))
 
 
+@pytest.mark.long
 def test_one_that_will_not_end_is_ended(tmp_path: Path) -> None:
     stubborn = program("stubborn", "/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done")
     with running_agent(tmp_path, AgentSetup(workloads=[stubborn])) as peer, Wire(peer.port) as wire:

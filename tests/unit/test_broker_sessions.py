@@ -239,6 +239,7 @@ async def test_a_broker_goes_with_its_last_client(spawned: BoardSession, runtime
     assert not list(runtime.glob("*"))
 
 
+@pytest.mark.long
 async def test_a_connection_that_says_nothing_keeps_no_broker(
     cable: NullModem, agent: Agent, runtime: Path
 ) -> None:

@@ -200,6 +200,7 @@ def test_monitor_writes_for_people_and_programs(cli: BoardCli) -> None:
     assert float(first["time_s"]) <= float(last["time_s"])
 
 
+@pytest.mark.long
 def test_a_get_while_two_monitors_run(cli: BoardCli) -> None:
     monitors = [cli.start("monitor", "--json", "--period", p, "-n", "12") for p in ("60", "30")]
     assert cli("get", "ksm.pages_unshared").stdout == "7\n"
@@ -233,6 +234,7 @@ def test_a_reader_that_has_gone_ends_a_monitor_quietly(cli: BoardCli) -> None:
     process.stderr.close()
 
 
+@pytest.mark.long
 def test_a_pulled_cable_shows_and_costs_no_sample(cli: BoardCli) -> None:
     process = cli.start("monitor", "--json", "--period", "25", "-n", "60")
     assert process.stdout is not None

@@ -66,6 +66,7 @@ class Compare:
             return ",".join(info.short for info in store.runs(RunFilter(tags=(tag,))))
 
 
+@pytest.mark.long
 def test_a_slower_engine_as_a_process(runs: Path) -> None:
     words = ["compare", "tag:old", "tag:slow", "--store", str(runs)]
     result = subprocess.run(

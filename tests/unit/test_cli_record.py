@@ -121,6 +121,7 @@ def knob(bench: Bench, name: str) -> str:
     return (bench.ksm_dir / name).read_text().strip()
 
 
+@pytest.mark.long
 def test_a_run_of_a_workload(cli: RecordCli) -> None:
     before = knob(cli.bench, "sleep_millisecs")
     result = cli.recorded(
@@ -143,6 +144,7 @@ def test_a_run_of_a_workload(cli: RecordCli) -> None:
     assert run["figures"]["write_p99_us"]["reason"]
 
 
+@pytest.mark.long
 def test_runs_are_listed_shown_tagged_exported_and_deleted(cli: RecordCli, tmp_path: Path) -> None:
     assert "No runs in" in cli.runs().stderr
     assert cli.recorded("--seconds", "1", "--set", "run=1").returncode == 0
@@ -173,6 +175,7 @@ def test_runs_are_listed_shown_tagged_exported_and_deleted(cli: RecordCli, tmp_p
     assert cli.runs("show", "last").returncode == ExitCode.USAGE
 
 
+@pytest.mark.long
 def test_what_the_board_lacks_is_refused_and_nothing_is_recorded(cli: RecordCli) -> None:
     for words in (("--set", "nosuch=1"), ("--workload", "nosuch")):
         result = cli.recorded(*words, "--seconds", "1")
@@ -182,6 +185,7 @@ def test_what_the_board_lacks_is_refused_and_nothing_is_recorded(cli: RecordCli)
     assert "No runs in" in cli.runs().stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)],
@@ -199,6 +203,7 @@ def test_signals_end_a_run_well(cli: RecordCli, number: signal.Signals, code: Ex
     assert run["ending"] == "stopped" and run["samples"] >= 30
 
 
+@pytest.mark.long
 def test_a_recorder_that_is_killed(cli: RecordCli) -> None:
     process = cli.record()
     cli.until_samples(30)
@@ -210,6 +215,7 @@ def test_a_recorder_that_is_killed(cli: RecordCli) -> None:
     assert "cut" in cli.runs().stdout
 
 
+@pytest.mark.long
 def test_a_cable_that_is_pulled_for_a_moment(cli: RecordCli) -> None:
     process = cli.record("--seconds", "4")
     cli.until_samples(20)
@@ -226,6 +232,7 @@ def test_a_cable_that_is_pulled_for_a_moment(cli: RecordCli) -> None:
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
+@pytest.mark.long
 def test_a_workload_that_dies(cli: RecordCli) -> None:
     process = cli.record("--workload", "twins", "--seconds", "60")
     cli.until_samples(20)
@@ -237,6 +244,7 @@ def test_a_workload_that_dies(cli: RecordCli) -> None:
     assert cli.last()["ending"] == "workload died"
 
 
+@pytest.mark.long
 def test_two_recorders_of_one_board(cli: RecordCli) -> None:
     both = [cli.record("--seconds", "2", "--tag", tag) for tag in ("one", "two")]
     for process in both:
@@ -271,6 +279,7 @@ def _children(parent: int, name: str) -> list[int]:
     return found
 
 
+@pytest.mark.long
 def test_a_damaged_run_does_not_hide_the_others(cli: RecordCli) -> None:
     assert cli.recorded("--seconds", "1").returncode == 0
     damaged = cli.last()["uuid"]

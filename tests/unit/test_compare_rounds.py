@@ -92,6 +92,7 @@ async def taken(
     return found.verdict, said
 
 
+@pytest.mark.long
 async def test_pairs_are_taken_in_turns_each_on_a_boot_of_its_own(store: Store) -> None:
     boards = MemoryBoards()
     verdict, said = await taken(boards, store, what(2, 3))

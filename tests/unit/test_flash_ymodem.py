@@ -43,6 +43,7 @@ async def ended(process: subprocess.Popen[bytes]) -> int:
     return await asyncio.to_thread(process.wait, PATIENCE_S)
 
 
+@pytest.mark.long
 @needs_rb
 @pytest.mark.parametrize("size", [0, 1, 128, 129, 1024, 1025, 50_000])
 async def test_rb_receives_it(tmp_path: Path, size: int) -> None:
@@ -57,6 +58,7 @@ async def test_rb_receives_it(tmp_path: Path, size: int) -> None:
     assert told == sorted(told)
 
 
+@pytest.mark.long
 @needs_rb
 async def test_blocks_hit_by_errors_are_sent_again(tmp_path: Path) -> None:
     data = random.Random(1).randbytes(60_000)

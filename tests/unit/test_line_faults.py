@@ -169,6 +169,7 @@ BAD_LINES = {
 }
 
 
+@pytest.mark.long
 async def test_an_update_over_a_line_that_damages(tmp_path: Path, images: Images) -> None:
     line = LineSimulator(tmp_path, RATE, to_board=BITS, to_host=BITS)
     async with bench(tmp_path, images, line) as (host, board):
@@ -232,6 +233,7 @@ async def test_a_killed_host_s_update_is_gone_on_with(
         assert line.moved[0] <= most_on_wire(large)
 
 
+@pytest.mark.long
 async def test_a_cable_pulled_and_put_back(tmp_path: Path, images: Images) -> None:
     line = LineSimulator(tmp_path, RATE)
     async with bench(tmp_path, images, line) as (host, board):

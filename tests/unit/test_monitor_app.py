@@ -138,6 +138,7 @@ async def test_console_shows_the_board_and_types_to_it() -> None:
         assert bench.board.typed.endswith(b"\x1b[A"), "after escape keys are the monitor's again"
 
 
+@pytest.mark.long
 async def test_a_knob_is_refused_then_changed() -> None:
     async with monitor() as bench:
         await bench.pilot.pause(0.15)
@@ -179,6 +180,7 @@ async def test_keys_that_end_it(key: str, code: int) -> None:
         assert bench.app.return_code == code
 
 
+@pytest.mark.long
 async def test_any_size_of_terminal_is_survived() -> None:
     async with monitor() as bench:
         for size in ((20, 5), (240, 70)):

@@ -407,6 +407,7 @@ def reported(inner: Inner) -> InnerRun:
     return done
 
 
+@pytest.mark.long
 def test_a_failure_keeps_its_own_words_beside_the_kernels(reported: InnerRun) -> None:
     said = reported.said("test_fails_by_itself", "failure")
     assert "its own words" in said and "provoke()" in said and "during the test" not in said
@@ -444,6 +445,7 @@ def test_never_begins(board):
 """
 
 
+@pytest.mark.long
 def test_a_kernel_that_complains_does_not_keep_ctrl_c_from_ending_the_run(inner: Inner) -> None:
     done = inner(PROVOKE + INTERRUPTED)
     assert done.code == pytest.ExitCode.INTERRUPTED, done.out

@@ -228,6 +228,7 @@ def found_by_search(folder: Path, seed: int, trials: int) -> float:
     return volume(done(n, settings, measured(settings)) for n, settings in enumerate(tried))
 
 
+@pytest.mark.long
 def test_an_eighth_of_the_grids_trials_find_its_front(tmp_path: Path) -> None:
     """Half of what the target allows: within 10 % of the grid's front."""
     every = grid()
