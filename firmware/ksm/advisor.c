@@ -212,7 +212,7 @@ void ksm_advisor_stop(void)
 		return;
 	scan_ms = max(ktime_ms_delta(ktime_get(), ksm_advisor.started), 1LL);
 	if (ksm_advisor.mode == KSM_ADVISOR_BUDGET) {
-		ksm_advise_pause(&ksm_advisor, READ_ONCE(ksm_cursor.found));
+		ksm_advise_pause(&ksm_advisor, ksm_cursor.found || READ_ONCE(ksm_cursor.news));
 		ksm_advisor_judge(&ksm_advisor, scan_ms);
 		return;
 	}

@@ -193,7 +193,7 @@ struct ksm_node {
  * @passes: that it is looked at once in so many passes
  * @left_out: that it is not in this one
  * @news: that it gave some in this one; set without ksm_lock as well: ksm_news()
- * @found: that something did in this pass; the same
+ * @found: that another one did in this pass
  */
 struct ksm_cursor {
 	struct ksm_slot *slot;
@@ -336,7 +336,6 @@ unsigned int ksm_region_passes(unsigned int quiet);
 static inline void ksm_news(void)
 {
 	WRITE_ONCE(ksm_cursor.news, true);
-	WRITE_ONCE(ksm_cursor.found, true);
 }
 
 /* gather.c */

@@ -300,7 +300,8 @@ static int ksm_gather_pmd(pmd_t *pmdp, unsigned long address, unsigned long end,
 	spinlock_t *ptl;
 
 	cond_resched();
-	if (ksm_region_enter(b->slot, address)) {
+	if (address >> PMD_SHIFT == ksm_cursor.region ? ksm_cursor.left_out :
+							 ksm_region_enter(b->slot, address)) {
 		/* Step over its records; those from before it are of pages that are gone. */
 		ksm_items_forget(b->slot, ksm_cursor.address, address);
 		ksm_cursor.address = end;

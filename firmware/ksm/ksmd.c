@@ -330,7 +330,8 @@ static bool ksm_pass_begin(void)
 	ksm_cursor.address = 0;
 	ksm_cursor.areas = false;
 	ksm_cursor.region = KSM_NO_REGION;
-	WRITE_ONCE(ksm_cursor.found, false);
+	WRITE_ONCE(ksm_cursor.news, false);
+	ksm_cursor.found = false;
 	spin_unlock(&ksm_slots_lock);
 	/* The last process may have gone since. */
 	return ksm_cursor.slot != &ksm_head;

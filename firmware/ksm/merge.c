@@ -270,6 +270,7 @@ static int ksm_merge_mapping(struct vm_area_struct *vma, unsigned long address, 
  */
 int ksm_merge_page(struct ksm_item *item, struct page *page, struct page *kpage)
 {
+	unsigned long address = ksm_item_address(item);
 	struct mm_struct *mm = ksm_item_mm(item);
 	struct vm_area_struct *vma;
 	int err = -EFAULT;
@@ -277,9 +278,9 @@ int ksm_merge_page(struct ksm_item *item, struct page *page, struct page *kpage)
 	/* Protecting the page cleans its entry: what was written before shows no longer. */
 	ksm_item_distrust(item);
 	mmap_read_lock(mm);
-	vma = ksm_area(mm, ksm_item_address(item));
+	vma = ksm_area(mm, address);
 	if (vma)
-		err = ksm_merge_mapping(vma, ksm_item_address(item), page, kpage);
+		err = ksm_merge_mapping(vma, address, page, kpage);
 	if (!err) {
 		/* The tree it is in and its anon_vma share a place in the record. */
 		ksm_item_unfile(item);

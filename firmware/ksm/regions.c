@@ -49,7 +49,6 @@ bool ksm_region_enter(struct ksm_slot *slot, unsigned long address)
 		ksm_cursor.passes = ksm_region_passes(ksm_cursor.quiet);
 		ksm_cursor.left_out = ksm_ranks() &&
 				      (region + ksm_cursor.scans) % ksm_cursor.passes;
-		WRITE_ONCE(ksm_cursor.news, false);
 	}
 	return ksm_cursor.left_out;
 }
@@ -62,12 +61,15 @@ void ksm_region_leave(struct ksm_slot *slot)
 {
 	const gfp_t gfp = GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN;
 	unsigned long region = ksm_cursor.region;
+	bool news = READ_ONCE(ksm_cursor.news);
 	unsigned int quiet = 0;
 
+	WRITE_ONCE(ksm_cursor.news, false);
+	ksm_cursor.found |= news;
 	ksm_cursor.region = KSM_NO_REGION;
 	if (region == KSM_NO_REGION || ksm_cursor.left_out)
 		return;
-	if (ksm_ranks() && !READ_ONCE(ksm_cursor.news))
+	if (ksm_ranks() && !news)
 		quiet = min(ksm_cursor.quiet + 1, KSM_REGION_QUIET_MAX);
 	if (quiet == ksm_cursor.quiet)
 		return;
