@@ -127,6 +127,7 @@ class LineSimulator:
         self._to_board = _Way(rate_bytes_s, _Damage(to_board, f"{seed} board"))
         self._to_host = _Way(rate_bytes_s, _Damage(to_host, f"{seed} host"))
         self._cut = False
+        self._spoiling: tuple[int, Faults] | None = None
         self._board_fd = self._host_fd = -1
         self._board_slave = -1
         self._task: asyncio.Task[None] | None = None
@@ -160,8 +161,13 @@ class LineSimulator:
         """Join the wires again."""
         self._cut = False
 
+    def spoil_after(self, moved: int, faults: Faults) -> None:
+        """Have these faults, both ways, once exactly so many bytes were taken for the board."""
+        self._spoiling = (moved, faults)
+
     def spoil(self, faults: Faults, seed: int = 1) -> None:
         """Have these faults from now on, both ways."""
+        self._spoiling = None
         self._to_board.damage = _Damage(faults, f"{seed} board")
         self._to_host.damage = _Damage(faults, f"{seed} host")
 
@@ -199,13 +205,22 @@ class LineSimulator:
             self._move(self._to_board, self._host_fd, self._board_fd, now, passed)
             self._move(self._to_host, self._board_fd, self._host_fd, now, passed)
 
+    def _may_move(self, way: _Way) -> int:
+        """How many bytes: at most up to where the line becomes another."""
+        if self._spoiling and way is self._to_board:
+            after, faults = self._spoiling
+            if way.moved < after:
+                return min(int(way.budget), after - way.moved)
+            self.spoil(faults)
+        return int(way.budget)
+
     def _move(self, way: _Way, source: int, target: int, now: float, passed: float) -> None:
         """Let one direction carry what the time since the last tick allows."""
         way.budget += way.rate_bytes_s * passed
         if now < way.paused_until:
             way.budget = 0.0
             return
-        data = _read(source, int(way.budget))
+        data = _read(source, self._may_move(way))
         way.moved += len(data)
         way.budget -= len(data)
         if way.budget >= 1:  # the line was idle: that time is gone, but for what a tick hides

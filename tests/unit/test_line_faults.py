@@ -205,10 +205,9 @@ async def test_some_kilobytes_arrive_over_a_line_that_has_become_hopeless(
     tmp_path: Path, small: Images
 ) -> None:
     line = LineSimulator(tmp_path, RATE)
+    line.spoil_after(3_500, Faults(bit_errors=1e-3))
     async with bench(tmp_path, small, line) as (host, board):
         process = await host.start(str(small.file(tmp_path)), "--no-activate")
-        await until(lambda: line.moved[0] > 3_500)
-        line.spoil(Faults(bit_errors=1e-3))
         said = await ended(process)
         assert said.code == ExitCode.NOT_ACTIVATED, said
         assert board.contents(1)[: len(small.new)] == small.new
