@@ -112,12 +112,15 @@ static bool ksm_settled_entry(const struct ksm_batch *b, const struct ksm_item *
 	       READ_ONCE(item->node->pfn) == pfn && item->node->nid == ksm_nid(pfn);
 }
 
-/* Whether a page is what it was when its record was made to know it. */
+/*
+ * Whether a page is what it was when its record was made to know it. It may have become a merged
+ * one since without a change to its entry here: where a fork maps it, too.
+ */
 static bool ksm_unchanged(const struct ksm_batch *b, const struct ksm_item *item,
 			  struct folio *folio, pte_t pte)
 {
 	return b->tracks && !b->turn && !pte_dirty(pte) && item->frame == (u32)pte_pfn(pte) &&
-	       ksm_is_trackable(folio);
+	       ksm_is_trackable(folio) && !folio_test_ksm(folio);
 }
 
 /* Whether the next write to a page will show, once it is read; cleans its entry for that. */

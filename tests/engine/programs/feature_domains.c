@@ -43,7 +43,7 @@ static void expect_closed(const char *path)
 		die("user %u may read %s", geteuid(), path);
 }
 
-/* 'f' fills the area, 'c' checks it, '0' and '1' change the user, 'r' may read no counter. */
+/* 'f' fills the area, 'c' checks it, 'k' where each page has a key of its own, '0' and '1' change the user, 'r' may read no counter. */
 static struct child start_member(uint64_t *area)
 {
 	struct child child = start_child();
@@ -58,6 +58,9 @@ static struct child start_member(uint64_t *area)
 			break;
 		case 'c':
 			check_area(area, PAGES, 1, KEYS);
+			break;
+		case 'k':
+			check_area(area, PAGES, 1, PAGES);
 			break;
 		case 'r':
 			expect_closed(COUNTERS "pages_sharing");
@@ -184,6 +187,33 @@ static void test_domain_of_fork(void)
 	scans(1);
 }
 
+/* Pages become merged ones in the parent while a child of another domain lies still on them. */
+static void test_domain_of_still_child(void)
+{
+	uint64_t *area = mergeable_area(PAGES, 1, PAGES), *likes;
+	struct child self = { .pid = getpid() }, heir = start_member(area);
+
+	order(&heir, '0');
+	choose("uid");
+	scans(4);
+	expect_merged(0, 0);
+	expect_same_frames(&self, &heir, true, area); /* by the fork */
+	advise(area, PAGES, MADV_UNMERGEABLE);
+	scans(1);
+	likes = mergeable_area(PAGES, 1, PAGES);
+	scans(2);
+	advise(area, PAGES, MADV_MERGEABLE); /* sought once more, it is the one that becomes merged */
+	scans(3);
+	expect_merged(PAGES, PAGES);
+	expect_same_frames(&self, &heir, false, area);
+	order(&heir, 'k');
+	end_child(&heir);
+	check_area(area, PAGES, 1, PAGES);
+	munmap(area, PAGES * 4096);
+	munmap(likes, PAGES * 4096);
+	scans(1);
+}
+
 static void expect_refused(void)
 {
 	expect("an unknown domain", try_knob("merge_domain", "everybody"), -EINVAL);
@@ -208,6 +238,7 @@ void test_domain_uid(void)
 	expect_refused();
 	test_domain("uid", put_user);
 	test_domain_of_fork();
+	test_domain_of_still_child();
 	test_closed_counters();
 }
 
