@@ -288,6 +288,18 @@ static void ksm_node_check(struct ksm_node *node)
 		folio_put(folio);
 }
 
+static struct ksm_node *ksm_next_alike(struct ksm_node *node)
+{
+	return ksm_node_of(rb_next_match(&node->key, &node->rb, ksm_stable_order));
+}
+
+static struct ksm_node *ksm_first_alike(struct ksm_key key, int nid, struct ksm_node *after)
+{
+	if (after)
+		return ksm_next_alike(after);
+	return ksm_node_of(rb_find_first(&key, &ksm_stable_trees[nid], ksm_stable_order));
+}
+
 /* Take the stale nodes out of a run, unless that was done a short while ago. */
 static struct ksm_node *ksm_prune_run(struct ksm_node *first)
 {
@@ -300,12 +312,28 @@ static struct ksm_node *ksm_prune_run(struct ksm_node *first)
 	    !ksm_run_neighbours(first))
 		return first;
 	for (node = first; node; node = next) {
-		next = ksm_node_of(rb_next_match(&key, &node->rb, ksm_stable_order));
+		next = ksm_next_alike(node);
 		node->walked = now;
 		ksm_node_check(node);
 		cond_resched();
 	}
-	return ksm_node_of(rb_find_first(&key, &ksm_stable_trees[nid], ksm_stable_order));
+	return ksm_first_alike(key, nid, NULL);
+}
+
+/* The folio of a node of a run; NULL if the node has left the run: it is stale, or moved away. */
+static struct folio *ksm_run_folio(struct ksm_node *node)
+{
+	/* Taking its lock once makes sure that migration sees our reference. */
+	struct folio *folio = ksm_node_folio(node, KSM_FOLIO_TRYLOCK);
+
+	if (IS_ERR_OR_NULL(folio))
+		return folio;
+	folio_unlock(folio);
+	if (node->nid == ksm_nid(node->pfn))
+		return folio;
+	ksm_node_place(node);
+	folio_put(folio);
+	return NULL;
 }
 
 /**
@@ -320,42 +348,33 @@ static struct ksm_node *ksm_prune_run(struct ksm_node *first)
  */
 struct folio *ksm_stable_find(struct ksm_key key, int nid, struct ksm_node *after, bool *full)
 {
-	struct ksm_node *first, *node, *next;
+	struct ksm_node *first = ksm_first_alike(key, nid, after), *node;
 	struct folio *folio;
 
-	if (after)
-		first = ksm_node_of(rb_next_match(&key, &after->rb, ksm_stable_order));
-	else
-		first = ksm_node_of(rb_find_first(&key, &ksm_stable_trees[nid],
-						  ksm_stable_order));
 	if (first && !after)
 		first = ksm_prune_run(first);
-	for (node = first; node; node = next) {
-		next = ksm_node_of(rb_next_match(&key, &node->rb, ksm_stable_order));
+	node = first;
+	while (node) {
 		if (!ksm_has_room(node)) {
 			*full = true;
+			node = ksm_next_alike(node);
 			continue;
 		}
-		/* Taking its lock once makes sure that migration sees our reference. */
-		folio = ksm_node_folio(node, KSM_FOLIO_TRYLOCK);
-		if (IS_ERR_OR_NULL(folio)) {
-			if (folio)
-				return folio;
+		folio = ksm_run_folio(node);
+		if (IS_ERR(folio))
+			return folio;
+		if (!folio) {
+			first = ksm_first_alike(key, nid, after);
+			node = first;
 			continue;
 		}
-		folio_unlock(folio);
-		if (node->nid != ksm_nid(node->pfn)) {
-			ksm_node_place(node);
-			folio_put(folio);
-			continue;
+		if (!folio_test_hwpoison(folio)) {
+			if (node != first)
+				ksm_node_place(node);
+			return folio;
 		}
-		if (folio_test_hwpoison(folio)) {
-			folio_put(folio);	/* its memory failed: nobody may read it again */
-			continue;
-		}
-		if (node != first)
-			ksm_node_place(node);
-		return folio;
+		folio_put(folio);	/* its memory failed: nobody may read it again */
+		node = ksm_next_alike(node);
 	}
 	return NULL;
 }
