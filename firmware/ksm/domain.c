@@ -14,8 +14,6 @@
 
 #include "engine.h"
 
-#ifdef CONFIG_MEMCG
-
 /* A process that is ending may have no leader any more: it stays where it was. */
 static u32 ksm_domain_of(struct ksm_slot *slot)
 {
@@ -45,5 +43,3 @@ void ksm_domain_enter(struct ksm_slot *slot)
 	ksm_items_forget(slot, 0, ULONG_MAX);
 	slot->domain = domain;
 }
-
-#endif

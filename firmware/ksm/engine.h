@@ -325,12 +325,20 @@ void ksm_twin_rehash(struct ksm_item *twin, struct page *twin_page);
 /* regions.c */
 #define KSM_REGION_PASSES	8	/* within so many passes every page is looked at */
 
-bool ksm_region_enter(struct ksm_slot *slot, unsigned long address);
+void ksm_region_enter(struct ksm_slot *slot, unsigned long region);
 void ksm_region_leave(struct ksm_slot *slot);
 void ksm_regions_forget(struct ksm_slot *slot, unsigned long first, unsigned long end);
 #if IS_ENABLED(CONFIG_KUNIT)
 unsigned int ksm_region_passes(unsigned int quiet);
 #endif
+
+/* Whether the page table of an address is left out of this pass; the cursor comes to it. */
+static inline bool ksm_region_left_out(struct ksm_slot *slot, unsigned long address)
+{
+	if (ksm_cursor.region != address >> PMD_SHIFT)
+		ksm_region_enter(slot, address >> PMD_SHIFT);
+	return ksm_cursor.left_out;
+}
 
 /* The page table that the cursor stands on is worth another look, and that soon. */
 static inline void ksm_news(void)

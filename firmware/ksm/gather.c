@@ -303,8 +303,7 @@ static int ksm_gather_pmd(pmd_t *pmdp, unsigned long address, unsigned long end,
 	spinlock_t *ptl;
 
 	cond_resched();
-	if (address >> PMD_SHIFT == ksm_cursor.region ? ksm_cursor.left_out :
-							 ksm_region_enter(b->slot, address)) {
+	if (ksm_region_left_out(b->slot, address)) {
 		/* Step over its records; those from before it are of pages that are gone. */
 		ksm_items_forget(b->slot, ksm_cursor.address, address);
 		ksm_cursor.address = end;
@@ -393,8 +392,8 @@ static void ksm_batch_reset(struct ksm_batch *b)
  * ksm_gather - look for the next pages to visit in the cursor's process
  * @b: with the process and the budget; mmap_lock is held for reading
  *
- * Goes past what needs no visit for one page table at most, so that whoever waits for mmap_lock
- * does not wait long. The batch may be empty.
+ * Goes past what needs no visit for one page table at most, those that are left out aside, so that
+ * whoever waits for mmap_lock does not wait long. The batch may be empty.
  *
  * Return: false if nothing is left in this process.
  */

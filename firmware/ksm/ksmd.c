@@ -374,7 +374,7 @@ static bool ksm_next_batch(struct ksm_batch *b)
 	return false;
 }
 
-static noinline void ksm_scan(unsigned int pages)
+static void ksm_scan(unsigned int pages)
 {
 	static struct ksm_batch batch;	/* ksm_lock */
 

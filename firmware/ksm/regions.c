@@ -32,25 +32,17 @@ VISIBLE_IF_KUNIT unsigned int ksm_region_passes(unsigned int quiet)
 }
 
 /**
- * ksm_region_enter - the cursor comes to a page table, or comes back to it
+ * ksm_region_enter - the cursor comes to another page table
  * @slot: the process; its mmap_lock is held
- * @address: in the page table
- *
- * Return: true if it is left out of this pass.
+ * @region: number of the page table
  */
-bool ksm_region_enter(struct ksm_slot *slot, unsigned long address)
+void ksm_region_enter(struct ksm_slot *slot, unsigned long region)
 {
-	unsigned long region = address >> PMD_SHIFT;
-
-	if (ksm_cursor.region != region) {
-		ksm_region_leave(slot);
-		ksm_cursor.region = region;
-		ksm_cursor.quiet = xa_to_value(xa_load(&slot->regions, region));
-		ksm_cursor.passes = ksm_region_passes(ksm_cursor.quiet);
-		ksm_cursor.left_out = ksm_ranks() &&
-				      (region + ksm_cursor.scans) % ksm_cursor.passes;
-	}
-	return ksm_cursor.left_out;
+	ksm_region_leave(slot);
+	ksm_cursor.region = region;
+	ksm_cursor.quiet = xa_to_value(xa_load(&slot->regions, region));
+	ksm_cursor.passes = ksm_region_passes(ksm_cursor.quiet);
+	ksm_cursor.left_out = ksm_ranks() && (region + ksm_cursor.scans) % ksm_cursor.passes;
 }
 
 /**

@@ -21,7 +21,7 @@ static struct ksm_slot *ksm_test_ranking(struct kunit *test)
 /* One region's share of a pass. Returns whether it was looked at. */
 static bool ksm_test_look(struct ksm_slot *slot, unsigned long region, bool news)
 {
-	bool looked = !ksm_region_enter(slot, region << PMD_SHIFT);
+	bool looked = !ksm_region_left_out(slot, region << PMD_SHIFT);
 
 	if (looked && news)
 		ksm_news();
@@ -115,11 +115,11 @@ static void ksm_test_again(struct kunit *test)
 	unsigned int pass, i;
 
 	for (pass = 0; pass < 20; pass++, ksm_cursor.scans++) {
-		bool left_out = ksm_region_enter(slot, 0);
+		bool left_out = ksm_region_left_out(slot, 0);
 
 		for (i = 0; i < 5; i++)
-			KUNIT_EXPECT_EQ(test, ksm_region_enter(slot, i * PAGE_SIZE), left_out);
-		ksm_region_enter(slot, PMD_SIZE);
+			KUNIT_EXPECT_EQ(test, ksm_region_left_out(slot, i * PAGE_SIZE), left_out);
+		ksm_region_left_out(slot, PMD_SIZE);
 		ksm_region_leave(slot);
 	}
 	KUNIT_EXPECT_EQ(test, xa_to_value(xa_load(&slot->regions, 0)), 4);
@@ -138,7 +138,7 @@ static void ksm_test_rank_switch(struct kunit *test)
 	ksm_test_passes(test, slot, 6, "-----------", "vvv.v...v..");
 	ksm_knobs.rank_areas = false;
 	/* The first look still takes the turns of the passes that left it out. */
-	KUNIT_EXPECT_FALSE(test, ksm_region_enter(slot, 6 << PMD_SHIFT));
+	KUNIT_EXPECT_FALSE(test, ksm_region_left_out(slot, 6 << PMD_SHIFT));
 	KUNIT_EXPECT_EQ(test, ksm_cursor.passes, KSM_TEST_BOUND);
 	ksm_region_leave(slot);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&slot->regions));
@@ -160,7 +160,7 @@ static void ksm_test_turns_of_regions(struct kunit *test)
 		unsigned long address = 3 * PMD_SIZE + block * KSM_BLOCK_SIZE;
 
 		for (due = 0, late = 0, pass = 0; pass < 300; pass++, ksm_cursor.scans++) {
-			looked = !ksm_region_enter(slot, address);
+			looked = !ksm_region_left_out(slot, address);
 			due |= ksm_trust_ends(address, ksm_cursor.scans, 1);
 			if (looked && ksm_trust_ends(address, ksm_cursor.scans, ksm_cursor.passes))
 				due = 0;
@@ -267,7 +267,7 @@ static void ksm_test_renew(struct kunit *test)
 	for (region = 0; region < 4; region++)
 		ksm_test_look(slot, region, false);
 	ksm_cursor.slot = slot;
-	ksm_region_enter(slot, PMD_SIZE);
+	ksm_region_left_out(slot, PMD_SIZE);
 	KUNIT_EXPECT_EQ(test, ksm_madvise(&vma, PMD_SIZE + PAGE_SIZE, 2 * PMD_SIZE + PAGE_SIZE,
 					  MADV_MERGEABLE, &flags), 0);
 	KUNIT_EXPECT_TRUE(test, flags & VM_MERGEABLE);

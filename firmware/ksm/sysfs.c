@@ -18,10 +18,11 @@ struct ksm_knob {
 	bool boolean;
 };
 
-/* Whether ksmd may sleep for long, and is to know of each new setting. */
-static bool ksm_has_budget(void)
+/* With a budget ksmd may sleep for long: it is to know of each new setting. */
+static void ksm_setting_changed(void)
 {
-	return READ_ONCE(ksm_advisor.mode) == KSM_ADVISOR_BUDGET;
+	if (READ_ONCE(ksm_advisor.mode) == KSM_ADVISOR_BUDGET)
+		ksm_wake_sleeper();
 }
 
 static ssize_t ksm_knob_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
@@ -45,8 +46,10 @@ static ssize_t ksm_knob_store(struct kobject *kobj, struct kobj_attribute *attr,
 		return -EINVAL;
 	}
 	WRITE_ONCE(*knob->value, value);
-	if (knob->value == &ksm_knobs.sleep_ms || ksm_has_budget())
+	if (knob->value == &ksm_knobs.sleep_ms)
 		ksm_wake_sleeper();
+	else
+		ksm_setting_changed();
 	return count;
 }
 
@@ -126,8 +129,7 @@ static ssize_t run_store(struct kobject *kobj, struct kobj_attribute *attr, cons
 			ksm_run = KSM_RUN_STOP;
 	}
 	mutex_unlock(&ksm_lock);
-	if (ksm_has_budget())
-		ksm_wake_sleeper();
+	ksm_setting_changed();
 	if (run == KSM_RUN_MERGE)
 		ksm_wake();
 	return err ?: count;
@@ -149,6 +151,7 @@ static int ksm_set_unmerged(unsigned int *knob, unsigned int value)
 			WRITE_ONCE(*knob, value);
 	}
 	mutex_unlock(&ksm_lock);
+	ksm_setting_changed();
 	return err;
 }
 
@@ -248,6 +251,7 @@ static ssize_t merge_domain_store(struct kobject *kobj, struct kobj_attribute *a
 	ksm_wait_while_offlining();
 	err = ksm_set_domains(domains);
 	mutex_unlock(&ksm_lock);
+	ksm_setting_changed();
 	return err ?: count;
 }
 
@@ -266,17 +270,13 @@ static ssize_t advisor_mode_store(struct kobject *kobj, struct kobj_attribute *a
 				  const char *buf, size_t count)
 {
 	int mode = sysfs_match_string(ksm_advisor_modes, buf);
-	bool wake;
 
 	if (mode < 0)
 		return mode;
 	mutex_lock(&ksm_lock);
-	wake = ksm_has_budget();
 	ksm_advisor_set_mode(mode);
-	wake |= ksm_has_budget();
 	mutex_unlock(&ksm_lock);
-	if (wake)
-		ksm_wake_sleeper();
+	ksm_wake_sleeper();
 	return count;
 }
 

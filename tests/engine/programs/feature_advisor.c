@@ -221,6 +221,9 @@ void test_budget_joins(void)
 	set_knob("use_zero_pages", 1);
 	expect_pass("a knob");
 	await_rest(REST_MS);
+	expect("merge_domain", try_knob("merge_domain", "uid"), 0);
+	await_sharing("merged anew by users", 2 * PAGES, SETTLE_MS + SLACK_MS);
+	await_rest(REST_MS);
 	set_knob("run", 0);
 	sleep_ns(SHORTEST_MS * MS_NS);
 	set_knob("run", 1);

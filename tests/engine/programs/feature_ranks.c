@@ -5,11 +5,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "feature_tests.h"
@@ -61,13 +57,6 @@ static uint64_t *settled_area(void)
 	make_at(area, PAGES, 1000000, PAGES);
 	scans(SETTLE);
 	return area;
-}
-
-static bool are_merged(const uint64_t *page, const uint64_t *other)
-{
-	uint64_t frame = frame_of(page);
-
-	return frame && frame == frame_of(other);
 }
 
 /* How many scans it takes until two pages are one. */

@@ -73,6 +73,14 @@ static inline bool is_merged(const void *address)
 	return frame && frame_mappings(frame) > 1;
 }
 
+/* Of two pages that no fork shares. */
+static inline bool are_merged(const void *address, const void *other)
+{
+	uint64_t frame = frame_of(address);
+
+	return frame && frame == frame_of(other);
+}
+
 /*
  * A process that obeys orders of one letter. In the child start_child() returns a pid of 0; there
  * next_order() returns the next one, after the last was answered, or ends the process. end_child()

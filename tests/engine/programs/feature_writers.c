@@ -224,14 +224,6 @@ static bool write_pages(size_t writer, size_t time)
 	       write_page(writer, time, 2, key) && write_page(writer, time, 3, key);
 }
 
-/* By their frames: 6.12's /proc/kpageflags calls every anonymous page merged. */
-static bool are_merged(const uint64_t *page, const uint64_t *other)
-{
-	uint64_t frame = frame_of(page);
-
-	return frame && frame == frame_of(other);
-}
-
 static void expect_found(size_t writer, size_t time, int scan)
 {
 	for (size_t page = 0; page < PAGES; page += 2) {
