@@ -136,7 +136,10 @@ def _copy_sources(build: Path, other: Path) -> None:
 
 def _git(folder: Path, *words: str) -> str:
     command = ["git", "-C", str(folder), *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise KsmhostError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+    return done.stdout.strip()
 
 
 def kernel_of(image: Path) -> str:

@@ -34,7 +34,7 @@ def _find(program: str, *folders: Path) -> Path:
     path = os.pathsep.join([*map(str, folders), os.environ["PATH"], "/usr/sbin"])
     found = shutil.which(program, path=path)
     if found is None:
-        pytest.skip(f"no {program}: ./bootstrap test gets it")
+        pytest.fail(f"no {program}: ./bootstrap test gets it")
     return Path(found)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from pyarrow import parquet
 from store_samples import IDENTITY, NAMES, WALL_S, samples
 
 from ksmhost.errors import ExitCode, KsmhostError
@@ -97,7 +98,6 @@ def test_json_lines_tell_the_whole_run(run: Run) -> None:
 
 
 def test_parquet_reads_back(run: Run, tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
     file = tmp_path / "run.parquet"
     file.write_bytes(exported(run, "parquet"))
     table = parquet.read_table(file)

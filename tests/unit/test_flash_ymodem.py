@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +19,6 @@ from ksmhost.target.ports import open_port
 
 PATIENCE_S = 60.0
 TIMING = YmodemTiming(start_s=20.0, answer_s=3.0)
-needs_rb = pytest.mark.skipif(shutil.which("rb") is None, reason="lrzsz is not installed")
 
 
 @asynccontextmanager
@@ -44,7 +42,6 @@ async def ended(process: subprocess.Popen[bytes]) -> int:
 
 
 @pytest.mark.long
-@needs_rb
 @pytest.mark.parametrize("size", [0, 1, 128, 129, 1024, 1025, 50_000])
 async def test_rb_receives_it(tmp_path: Path, size: int) -> None:
     data, told = random.Random(size).randbytes(size), list[tuple[int, int]]()
@@ -59,7 +56,6 @@ async def test_rb_receives_it(tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.long
-@needs_rb
 async def test_blocks_hit_by_errors_are_sent_again(tmp_path: Path) -> None:
     data = random.Random(1).randbytes(60_000)
     bad = Faults(bit_errors=1e-5)
