@@ -46,7 +46,8 @@ from ksmhost.board import load_board  # noqa: E402
 from ksmhost.errors import ExitCode  # noqa: E402
 from ksmhost.flash import kept  # noqa: E402
 from ksmhost.flash.image import read_slot_image  # noqa: E402
-from ksmhost.flash.update import Options, make_plan, send, survey  # noqa: E402
+from ksmhost.flash.survey import Options, survey  # noqa: E402
+from ksmhost.flash.update import make_plan, send  # noqa: E402
 from ksmhost.link import Timing, Where, open_session  # noqa: E402
 from ksmhost.link.registry import list_running  # noqa: E402
 from ksmhost.link.smp_session import SmpSession  # noqa: E402

@@ -16,8 +16,11 @@ from board_waits import answering
 
 from ksmhost.board import Board
 from ksmhost.flash.image import SlotImage
+from ksmhost.flash.outcome import Told
 from ksmhost.flash.plan import Plan
-from ksmhost.flash.update import Options, Told, make_plan, runs, send, survey, try_out
+from ksmhost.flash.survey import Options, runs, survey
+from ksmhost.flash.trial import try_out
+from ksmhost.flash.update import make_plan, send
 from ksmhost.link import Timing
 from ksmhost.link.channel import LocalChannel, Owner
 from ksmhost.link.smp_session import SmpSession

@@ -19,7 +19,8 @@ from ksmhost.board import Board
 from ksmhost.errors import KsmhostError
 from ksmhost.flash import kept
 from ksmhost.flash.image import SlotImage, read_slot_image
-from ksmhost.flash.update import Options, make_plan, send
+from ksmhost.flash.survey import Options
+from ksmhost.flash.update import make_plan, send
 from ksmhost.link import Where
 from ksmhost.link.smp_session import SmpSession
 

@@ -15,11 +15,11 @@ import pytest
 from loader_peer import OK, QUICK, Board
 
 from ksmhost.errors import ExitCode, KsmhostError
-from ksmhost.flash import update
+from ksmhost.flash import trial
 from ksmhost.flash.image import SlotImage
 from ksmhost.flash.loader import Loader
 from ksmhost.flash.rescue import RescueTiming, Told, reach, read_rescue_image, try_out
-from ksmhost.flash.update import Options
+from ksmhost.flash.survey import Options
 from ksmhost.link import ConsoleText, NoAnswerError
 from ksmhost.link.channel import Channel
 from ksmhost.link.smp_session import SmpSession
@@ -150,7 +150,7 @@ async def test_a_trial_given_up_by_the_loader_is_not_waited_for(
     async def for_ever(*given: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(update, "try_out", for_ever)
+    monkeypatch.setattr(trial, "try_out", for_ever)
     with pytest.raises(NoAnswerError, match=r"does not come up with slot\.bin"):
         await try_out_with(Trial(*says))
 
@@ -162,8 +162,8 @@ async def test_how_a_trial_ends_is_passed_on(monkeypatch: pytest.MonkeyPatch) ->
     async def silent(*given: object) -> None:
         raise NoAnswerError("It has not answered for 480 s.")
 
-    monkeypatch.setattr(update, "try_out", well)
+    monkeypatch.setattr(trial, "try_out", well)
     await try_out_with(Trial())
-    monkeypatch.setattr(update, "try_out", silent)
+    monkeypatch.setattr(trial, "try_out", silent)
     with pytest.raises(NoAnswerError, match="does not come up"):
         await try_out_with(Trial(b"ksmhost: starting slot b\r\n"))

@@ -16,11 +16,13 @@ import pytest
 from update_images import hash_tlv, make_key, random_bytes, sign
 
 from ksmhost.errors import ExitCode, KsmhostError
-from ksmhost.flash import kept, update
+from ksmhost.flash import kept, survey, trial, update
 from ksmhost.flash.image import SlotImage, read_slot_image
 from ksmhost.flash.plan import Plan, Tier
+from ksmhost.flash.survey import Options
 from ksmhost.flash.transfer import Pace
-from ksmhost.flash.update import Options, Patience, Rates
+from ksmhost.flash.trial import Patience
+from ksmhost.flash.update import Rates
 from ksmhost.link import (
     NOWHERE,
     BoardGoneError,
@@ -234,7 +236,7 @@ async def try_out(
     if board.slot[1] is EMPTY:
         board.slot[1] = whole(image)
     async with asyncio.timeout(60):
-        await update.try_out(session_of(board), image, Options(), told or Told(), patience)
+        await trial.try_out(session_of(board), image, Options(), told or Told(), patience)
 
 
 async def send(
@@ -443,10 +445,10 @@ async def test_a_trial_whose_begin_was_not_answered_is_gone_on_with(
 
 async def test_leaving_no_trial_resets_nothing(old: SlotImage) -> None:
     board = MemoryBoard(old)
-    assert not await update.leave(session_of(board), Told())
+    assert not await trial.leave(session_of(board), Told())
     assert board.calls == ["slots"]
     board.boot_state = BootState(1, True, 2, 0, 2)
-    assert await update.leave(session_of(board), Told())
+    assert await trial.leave(session_of(board), Told())
     assert "activate revert" in board.calls and "reset" in board.calls
 
 
@@ -458,15 +460,15 @@ async def test_a_trial_given_up_that_still_runs_is_in_the_way(
     board.running, board.on_trial = 1, True
     board.boot_state = BootState(0, False, 0, 4, 3)
     with pytest.raises(KsmhostError, match="given up, but still runs") as caught:
-        await update.survey(session_of(board), new, Options())
+        await survey.survey(session_of(board), new, Options())
     assert caught.value.code is ExitCode.REFUSED
 
 
 def test_an_image_that_runs_for_want_of_another_is_told(old: SlotImage) -> None:
     slots = asyncio.run(MemoryBoard(old).slots())
-    update.check_it_stays(slots)
+    survey.check_it_stays(slots)
     with pytest.raises(KsmhostError, match="is to boot slot B") as caught:
-        update.check_it_stays(replace(slots, state=BootState(1, False, 0, 2, 9)))
+        survey.check_it_stays(replace(slots, state=BootState(1, False, 0, 2, 9)))
     assert caught.value.code is ExitCode.NOT_ACTIVATED
 
 
@@ -516,7 +518,7 @@ async def test_a_trial_that_an_earlier_command_began_is_gone_on_with(
         board.boot()
     board.calls.clear()
     session = session_of(board)
-    plan = await update.make_plan(session, new, await update.survey(session, new, Options()), ())
+    plan = await update.make_plan(session, new, await survey.survey(session, new, Options()), ())
     assert plan.tier is Tier.NOTHING
     await send(board, new, plan)
     await try_out(board, new)
@@ -530,7 +532,7 @@ async def test_another_image_s_trial_is_in_the_way(old: SlotImage, new: SlotImag
     board.key = new.key_hash
     await board.activate("trial", 2)
     with pytest.raises(KsmhostError, match="on trial with another image"):
-        await update.survey(session_of(board), new, Options())
+        await survey.survey(session_of(board), new, Options())
 
 
 # -- rates -----------------------------------------------------------------------------------------
@@ -664,13 +666,13 @@ async def test_a_signature_that_the_board_would_not_take_is_refused_here(
 ) -> None:
     board = MemoryBoard(old)
     board.public_key = key.with_suffix(".pub").read_bytes()
-    assert (await update.survey(session_of(board), new, Options())).target == 1
+    assert (await survey.survey(session_of(board), new, Options())).target == 1
     if damage == "signature":
         new = replace(new, signature=bytes(64))
     else:
         board.public_key = make_key(tmp_path, "other").with_suffix(".pub").read_bytes()
     with pytest.raises(KsmhostError) as caught:
-        await update.survey(session_of(board), new, Options())
+        await survey.survey(session_of(board), new, Options())
     assert caught.value.code is ExitCode.BAD_SIGNATURE and "update_begin" not in board.calls
 
 

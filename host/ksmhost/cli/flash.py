@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ksmhost.flash.image import SlotImage
     from ksmhost.flash.progress import Told
     from ksmhost.flash.rescue import RescueImage
-    from ksmhost.flash.update import Options
+    from ksmhost.flash.survey import Options
     from ksmhost.link.smp_session import SmpSession
 
     TryOut = Callable[[SmpSession, SlotImage, Options, Told], Coroutine[Any, Any, None]]
@@ -108,7 +108,7 @@ def verb(
         _with_agent(where, words[what])
     else:
         from ksmhost.flash.image import read_slot_image  # noqa: PLC0415  (loads cryptography)
-        from ksmhost.flash.update import Options  # noqa: PLC0415
+        from ksmhost.flash.survey import Options  # noqa: PLC0415
 
         image = read_slot_image(Path(what))
         options = Options(allow_downgrade=allow_downgrade, baud=fast)
@@ -190,7 +190,7 @@ async def _flash(
     session: SmpSession, image: SlotImage, how: _How, try_out: TryOut | None = None
 ) -> None:
     from ksmhost.board import find_project  # noqa: PLC0415
-    from ksmhost.flash import kept, update  # noqa: PLC0415
+    from ksmhost.flash import kept, survey, trial, update  # noqa: PLC0415
     from ksmhost.flash.progress import Told  # noqa: PLC0415
     from ksmhost.flash.text import plan_words  # noqa: PLC0415
 
@@ -199,7 +199,7 @@ async def _flash(
     with contextlib.suppress(KsmhostError):
         project = find_project()
     folders = kept.folders(project)
-    slots = await update.survey(session, image, options)
+    slots = await survey.survey(session, image, options)
     todo = await update.make_plan(session, image, slots, folders)
     own = await session.baud()
     rates = update.Rates().to_try(len(todo.stream), own, slots.baud_max, options)
@@ -210,8 +210,8 @@ async def _flash(
         await update.send(session, image, todo, options, told)
         with contextlib.suppress(OSError):
             await asyncio.to_thread(kept.keep, image, folders[0])
-        if update.runs(slots, image) and not slots.state.trial:
-            update.check_it_stays(slots)
+        if survey.runs(slots, image) and not slots.state.trial:
+            survey.check_it_stays(slots)
             return
         if not how.activate:
             raise KsmhostError(
@@ -219,7 +219,7 @@ async def _flash(
                 todo="Try it with: ksmhost flash IMAGE",
                 code=ExitCode.NOT_ACTIVATED,
             )
-        await (try_out or update.try_out)(session, image, options, told)
+        await (try_out or trial.try_out)(session, image, options, told)
 
 
 async def _status(session: SmpSession, as_json: bool) -> None:
@@ -230,18 +230,19 @@ async def _status(session: SmpSession, as_json: bool) -> None:
 
 
 async def _confirm(session: SmpSession) -> None:
-    from ksmhost.flash import update  # noqa: PLC0415
+    from ksmhost.flash import trial  # noqa: PLC0415
+    from ksmhost.flash.outcome import SLOT_NAMES  # noqa: PLC0415
 
-    slots = await update.confirm(session)
-    typer.echo(f"confirmed: slot {update.SLOT_NAMES[slots.state.first]} is what the board boots")
+    slots = await trial.confirm(session)
+    typer.echo(f"confirmed: slot {SLOT_NAMES[slots.state.first]} is what the board boots")
 
 
 async def _revert(session: SmpSession) -> None:
-    from ksmhost.flash import update  # noqa: PLC0415
+    from ksmhost.flash import trial  # noqa: PLC0415
     from ksmhost.flash.progress import Told  # noqa: PLC0415
 
     with Told() as told:
-        left = await update.leave(session, told)
+        left = await trial.leave(session, told)
     typer.echo("the board resets into its old image" if left else "no trial is under way")
 
 

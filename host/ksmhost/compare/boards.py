@@ -20,7 +20,7 @@ from ksmhost.board import Board, find_project, load_board
 from ksmhost.board.model import DEFAULT_ENGINE, DEFAULT_VARIANT
 from ksmhost.compare.sides import LiveSide
 from ksmhost.errors import ExitCode, KsmhostError
-from ksmhost.flash import kept, update
+from ksmhost.flash import kept, survey, trial, update
 from ksmhost.flash.image import read_slot_image
 from ksmhost.link import open_session
 from ksmhost.link.channel import LocalChannel, Owner
@@ -157,9 +157,9 @@ class AtPort:
                 "A board without the agent cannot be flashed over its line.", code=ExitCode.USAGE
             )
         image = await asyncio.to_thread(read_slot_image, path)
-        options = update.Options(allow_downgrade=True)
-        slots = await update.survey(session, image, options)
-        if update.runs(slots, image) and not slots.state.trial:
+        options = survey.Options(allow_downgrade=True)
+        slots = await survey.survey(session, image, options)
+        if survey.runs(slots, image) and not slots.state.trial:
             return
         project = None
         with contextlib.suppress(KsmhostError):
@@ -170,7 +170,7 @@ class AtPort:
         await update.send(session, image, plan, options, told)
         with contextlib.suppress(OSError):
             await asyncio.to_thread(kept.keep, image, folders[0])
-        await update.try_out(session, image, options, told)
+        await trial.try_out(session, image, options, told)
 
 
 async def fresh_boot(session: BoardSession, patience: Patience) -> None:

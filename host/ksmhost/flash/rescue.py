@@ -21,10 +21,10 @@ from typing import Protocol
 
 from ksmhost.board import Board
 from ksmhost.errors import ExitCode, KsmhostError
-from ksmhost.flash import update
+from ksmhost.flash import outcome, trial
 from ksmhost.flash.image import SlotImage
 from ksmhost.flash.loader import Loader, LoaderTiming
-from ksmhost.flash.update import Options
+from ksmhost.flash.survey import Options
 from ksmhost.link.channel import Channel
 from ksmhost.link.opening import start_session
 from ksmhost.link.session import (
@@ -48,7 +48,7 @@ _FDT_MAGIC = 0xD00DFEED
 _BEGIN_NODE, _PROPERTY = 1, 3
 
 
-class Told(update.Told, Protocol):
+class Told(outcome.Told, Protocol):
     """Whom a rescue tells how it goes."""
 
     def step(self, doing: str, done_bytes: int, total_bytes: int) -> None:
@@ -187,19 +187,19 @@ async def revive(
 
 async def try_out(session: SmpSession, image: SlotImage, options: Options, told: Told) -> None:
     """As an update does it, except that there is no old image to go back to."""
-    trial = asyncio.create_task(update.try_out(session, image, options, told))
+    tried = asyncio.create_task(trial.try_out(session, image, options, told))
     loader = asyncio.create_task(_until_given_up(session.console()))
     try:
-        await asyncio.wait((trial, loader), return_when=asyncio.FIRST_COMPLETED)
-        if not trial.done():
+        await asyncio.wait((tried, loader), return_when=asyncio.FIRST_COMPLETED)
+        if not tried.done():
             raise _does_not_boot(session, image)
-        trial.result()
+        tried.result()
     except NoAnswerError as error:
         raise _does_not_boot(session, image) from error
     finally:
-        for task in (trial, loader):
+        for task in (tried, loader):
             task.cancel()
-        await asyncio.gather(trial, loader, return_exceptions=True)
+        await asyncio.gather(tried, loader, return_exceptions=True)
 
 
 async def _until_given_up(console: AsyncIterator[ConsoleText]) -> None:

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from ksmhost.flash.image import SlotImage
+from ksmhost.flash.outcome import SLOT_NAMES
 from ksmhost.flash.plan import Plan, Tier
-from ksmhost.flash.update import SLOT_NAMES, seconds
+from ksmhost.flash.update import seconds
 from ksmhost.link.session import SlotInfo, Slots
 
 _OUTCOMES: Final = {
