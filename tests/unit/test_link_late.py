@@ -12,8 +12,9 @@ import pytest
 from link_fixtures import QUICK, until
 
 from ksmhost.link import LinkState, NoAnswerError
-from ksmhost.link.framing import Decoder, Frame, Framing, encode
-from ksmhost.link.smp_link import HEADER_BYTES, SmpLink, parse_header
+from ksmhost.link.framing import HEADER_BYTES, Decoder, Frame, Framing, encode
+from ksmhost.link.requests import parse_header
+from ksmhost.link.smp_link import SmpLink
 from ksmhost.target.line import LineDown, LineUp
 
 FINISH, RESET = (64, 20), (0, 5)

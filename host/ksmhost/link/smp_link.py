@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests over a line: matched, repeated, held back, and told apart from console text.
+"""Requests over a line: sent when they may be, and told apart from console text.
 
 `SmpLink` is the one owner of a `Line`. Callers hand it whole SMP requests with whatever sequence
-number they have and get the matching answer back; on the wire each try gets a number of its own,
-so several callers share the line without knowing of each other, with several requests in flight.
-Time-outs and repeats happen here and nowhere else.
+number they have and get the matching answer back, so several callers share the line without knowing
+of each other. `Requests` decides what is repeated or given up, `Guard` when anything may go out.
 """
 
 from __future__ import annotations
@@ -12,11 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import struct
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cbor2
 
@@ -37,6 +34,16 @@ from ksmhost.link.framing import (
 )
 from ksmhost.link.guard import Guard
 from ksmhost.link.loan import Loan
+from ksmhost.link.requests import (
+    HEADER,
+    MOST_IN_FLIGHT,
+    OWN_SEQ,
+    Header,
+    Heard,
+    Request,
+    Requests,
+    parse_header,
+)
 from ksmhost.link.session import (
     BoardDied,
     BoardGoneError,
@@ -52,92 +59,16 @@ from ksmhost.link.session import (
 from ksmhost.link.streams import Fanout, Stream
 from ksmhost.target.line import Line, LineClosedError, LineDown, LineUp
 
-_HEADER = struct.Struct("!BBHHBB")
-_IN_FLIGHT = 4
-"""What our agent has buffers for; others may have fewer, and tell."""
-_PERSISTENCE = 4
-"""While the peer is heard, a request is sent this many times as often as into silence."""
-_OVERDUE = 8
-"""So many times what an answer may take, and it does not come any more, whatever else does."""
-_SPOILED_TRIES = 100
-"""While its answers arrive damaged, it is sent so often: that is seen at once, and soon done."""
 _QUESTIONS = 10
 """So often the link asks what it wants to know itself, while answers get lost."""
-_SHORT_BYTES = 1100
-"""Pieces of a transfer are no longer than this only where the line loses them."""
 _TYPED_BYTES = 1024
 """Console text in one COBS frame."""
 _BITS_A_BYTE = 10
-_PROBE_SEQ = 255
 _GROUP_OS, _CMD_RESET, _CMD_PARAMETERS = 0, 5, 6
 _GROUP_OWN, _CMD_IDENTITY = 64, 0
 _VERSION_2 = 1 << 3
-_PROBE = _HEADER.pack(_VERSION_2, 0, 1, _GROUP_OWN, _PROBE_SEQ, _CMD_IDENTITY) + b"\xa0"
-_PARAMETERS = _HEADER.pack(_VERSION_2, 0, 1, _GROUP_OS, _PROBE_SEQ, _CMD_PARAMETERS) + b"\xa0"
-_LATE = frozenset({(3, 0), (9, 0), (64, 17), (64, 20), (64, 21)})
-"""Group and command of writes that are answered when they are done, not in their turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The SMP header's fields that matter for matching."""
-
-    op: int
-    group: int
-    seq: int
-    command: int
-
-    @property
-    def is_request(self) -> bool:
-        """True for reads and writes, False for their answers."""
-        return self.op in (0, 2)
-
-
-def parse_header(message: bytes) -> Header | None:
-    """The header of `message`, or None if that is no SMP message."""
-    if len(message) < HEADER_BYTES:
-        return None
-    first, _, length, group, seq, command = _HEADER.unpack_from(message)
-    op = first & 7
-    if op > 3 or length != len(message) - HEADER_BYTES:
-        return None
-    return Header(op, group, seq, command)
-
-
-def with_seq(message: bytes, seq: int) -> bytes:
-    """`message` under another sequence number."""
-    return message[:6] + bytes((seq,)) + message[7:]
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """One request on its way."""
-
-    message: bytes
-    header: Header
-    once: bool
-    done: asyncio.Future[bytes]
-    since: float
-    brief: bool = False
-    """Whoever asks repeats it, perhaps in smaller pieces: failed as soon as it is known lost."""
-    framing: Framing | None = None
-    """Send it so, whatever the line uses."""
-    urgent: bool = False
-    """Goes out also while everything else is held."""
-    tries: int = 0
-    silent_tries: int = 0
-    """Those during which nothing was heard."""
-    sent_at: float = 0.0
-    spoiled_tries: int = 0
-    """Those whose answer arrived damaged."""
-    wire_s: float = 0.0
-    """What the line needs to carry it, and an answer of its size."""
-    seqs: list[int] = field(default_factory=list)
-
-    @property
-    def is_late(self) -> bool:
-        """True if its answer comes when it is done, others' before it."""
-        return (self.header.group, self.header.command) in _LATE
+_PROBE = HEADER.pack(_VERSION_2, 0, 1, _GROUP_OWN, OWN_SEQ, _CMD_IDENTITY) + b"\xa0"
+_PARAMETERS = HEADER.pack(_VERSION_2, 0, 1, _GROUP_OS, OWN_SEQ, _CMD_PARAMETERS) + b"\xa0"
 
 
 @dataclass(slots=True)
@@ -194,17 +125,9 @@ class SmpLink:
             loader=loader,
             passive=agentless,
         )
-        self._waiting: deque[_Job] = deque()
-        self._flying: list[_Job] = []
-        self._by_seq: dict[int, tuple[_Job, int]] = {}
-        """Which job has a sequence number on the wire, and the how manieth sent that was."""
-        self._sent = 0
+        self._heard = Heard()
+        self._requests = Requests(timing, self._heard, self._no_answer)
         self._sent_at = 0.0
-        self._next_seq = 0
-        self._window = _IN_FLIGHT
-        self._heard_at = self._frame_at = self._answer_at = self._spoiled_at = 0.0
-        self._missed_at = 0.0
-        """When a request was last found to be without an answer."""
         self._boot_id = ""
         self.on_board: Callable[[str], None] = lambda name: None
         """Called with the board's name whenever the agent tells it."""
@@ -259,15 +182,10 @@ class SmpLink:
         caller repeats himself: it fails with NoAnswerError as soon as request or answer are known
         to be lost, but waits for a line that went away. Raises KsmhostError.
         """
-        header = parse_header(message)
-        if header is None or not header.is_request:
-            raise ValueError("not an SMP request")
+        request = Request(message, time.monotonic(), once, brief)
         if self.state is LinkState.ENDED:
             raise self._gone()
-        done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        job = _Job(message, header, once, done, time.monotonic(), brief)
-        self._waiting.append(job)
-        return await self._answer_of(job)
+        return await self._answer_to(request)
 
     async def framing(self, wanted: Framing) -> Framing:
         """Use that framing if the peer has it; return what is used. A new link uses lines.
@@ -280,13 +198,9 @@ class SmpLink:
         return self._framing
 
     async def _answers_cobs(self) -> bool:
-        done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        header = parse_header(_PARAMETERS)
-        assert header is not None
-        job = _Job(_PARAMETERS, header, False, done, time.monotonic(), framing=Framing.COBS)
-        self._waiting.append(job)
+        request = Request(_PARAMETERS, time.monotonic(), framing=Framing.COBS)
         with contextlib.suppress(NoAnswerError):
-            await self._answer_of(job)
+            await self._answer_to(request)
         return self._framing is Framing.COBS
 
     async def raise_baud(self, baud: int, *, quiet: bool = True) -> bool:
@@ -313,7 +227,7 @@ class SmpLink:
             self._held = True
             try:
                 deadline = time.monotonic() + 3 * self._timing.answer_s
-                while self._flying and time.monotonic() < deadline:  # noqa: ASYNC110
+                while self._requests.out and time.monotonic() < deadline:  # noqa: ASYNC110
                     await asyncio.sleep(self._timing.baud_settle_s)
                 yield
             finally:
@@ -321,19 +235,16 @@ class SmpLink:
                 self._wake.set()
 
     async def _ask_ahead(self, message: bytes) -> bytes:
-        header = parse_header(message)
-        assert header is not None
-        done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        job = _Job(message, header, True, done, time.monotonic(), urgent=True)
-        self._waiting.appendleft(job)
-        return await self._answer_of(job)
+        return await self._answer_to(Request(message, time.monotonic(), once=True, urgent=True))
 
-    async def _answer_of(self, job: _Job) -> bytes:
+    async def _answer_to(self, request: Request) -> bytes:
+        self._requests.put(request)
         self._wake.set()
         try:
-            return with_seq(await job.done, job.header.seq)
+            return await request.done
         finally:
-            self._forget(job)
+            self._requests.forget(request)
+            self._wake.set()
 
     async def console_write(self, data: bytes) -> None:
         """Type on the console. Whole pieces: nothing lands inside a frame."""
@@ -414,7 +325,7 @@ class SmpLink:
                     self._loan.feed(data)
                     continue
                 case data:
-                    self._heard_at = time.monotonic()
+                    self._heard.byte_at = time.monotonic()
                     self._health.bytes_in += len(data)
                     if not self._take(self._decoder.feed(data)) and not self._decoder.waits:
                         continue
@@ -431,7 +342,7 @@ class SmpLink:
         bad = stats.crc_errors + stats.line_errors
         if bad > self._health.frames_bad:
             self._health.frames_bad = bad
-            self._on_damage()
+            self._requests.damaged(time.monotonic())
         self._health.odd_bytes += stats.bytes_dropped
         stats.bytes_dropped = 0
         return bool(items)
@@ -477,7 +388,7 @@ class SmpLink:
             self._health.frames_echoed += 1
             return
         self._health.frames_in += 1
-        self._frame_at = time.monotonic()
+        self._heard.frame_at = time.monotonic()
         if frame.framing is Framing.COBS and self._wanted is Framing.COBS:
             self._framing = Framing.COBS
             self._ask_cobs = _Question()
@@ -495,42 +406,15 @@ class SmpLink:
         self._answer(header, message)
 
     def _answer(self, header: Header, message: bytes) -> None:
-        job, number = self._by_seq.get(header.seq, (None, 0))
-        if job is None or job.done.done():
-            return
-        asked = job.header
-        if (header.group, header.command) != (asked.group, asked.command):
-            return
-        if header.op != asked.op + 1:
-            return
-        job.done.set_result(message)
-        self._answer_at = time.monotonic()
-        self._repeat_lost(number)
-        if (asked.op, asked.group, asked.command) == (2, _GROUP_OS, _CMD_RESET):
-            self._guard.expect_boot(time.monotonic())
-
-    def _on_damage(self) -> None:
-        """A frame arrived damaged: most likely the answer that was due next."""
-        self._spoiled_at = time.monotonic()
-        for job in self._flying:
-            if not job.once and not job.is_late:
-                job.spoiled_tries += 1
-                self._retry(job, explain(self._where, self._health, self._watch.prompt))
-                return
-
-    def _repeat_lost(self, answered: int) -> None:
-        """Answers come in the order of the requests: what was sent before that one is lost."""
-        for job in list(self._flying):
-            if job.once or job.is_late or job.done.done():
-                continue
-            of, sent = self._by_seq.get(job.seqs[-1], (None, 0))
-            if of is job and sent < answered:
-                self._retry(job, explain(self._where, self._health, self._watch.prompt))
+        now = time.monotonic()
+        answered = self._requests.answer(header, message, now)
+        if answered and (header.op, header.group, header.command) == (3, _GROUP_OS, _CMD_RESET):
+            self._guard.expect_boot(now)
 
     def _note_parameters(self, message: bytes) -> None:
         with contextlib.suppress(cbor2.CBORDecodeError, AttributeError, ValueError, TypeError):
             count = int(cbor2.loads(message[HEADER_BYTES:])["buf_count"])
-            self._window = max(1, min(count, _IN_FLIGHT))
+            self._requests.window = max(1, min(count, MOST_IN_FLIGHT))
 
     def _note_identity(self, message: bytes) -> None:
         """Whoever asked: another boot id means a reboot, and the name is of interest too."""
@@ -552,8 +436,7 @@ class SmpLink:
             self._loan = None
         self._decoder.reset()
         self._on_quiet()
-        for job in list(self._flying):
-            self._retry(job, self._lost())
+        self._requests.line_lost(self._lost(), now)
         if down.final:
             self._taken = down.reason if down.taken else ""
             self._end(down.reason)
@@ -571,8 +454,9 @@ class SmpLink:
                 await self._baud.drop()
             if self._decoder.waits and self._silent_at <= now:
                 self._take(self._decoder.pause())
-            self._expire(now)
-            self._give_up(now)
+            if self._requests.expire(now, raised=self._baud.raised):
+                self._guard.unanswered(now)
+            self._requests.give_up(now, self._guard.patience_s, self._why_waiting)
             if self._loan is not None or not await self._send_something(now):
                 await self._sleep(now)
 
@@ -586,14 +470,13 @@ class SmpLink:
             return True
         if not self._guard.may_send:
             return False
-        if self._held:
-            return await self._send_urgent()
-        if await self._send_question(now):
+        if not self._held and await self._send_question(now):
             return True
-        if self._waiting and len(self._flying) < self._window:
-            await self._send_job(self._waiting.popleft())
-            return True
-        return False
+        request = self._requests.take_urgent() if self._held else self._requests.take()
+        if request is None:
+            return False
+        await self._send_request(request)
+        return True
 
     async def _send_question(self, now: float) -> bool:
         """Ask what the link itself wants to know, or keep a board at its rate."""
@@ -605,12 +488,6 @@ class SmpLink:
             await self._send(_PARAMETERS, Framing.COBS)
         else:
             return False
-        return True
-
-    async def _send_urgent(self) -> bool:
-        if not self._waiting or not self._waiting[0].urgent:
-            return False
-        await self._send_job(self._waiting.popleft())
         return True
 
     @property
@@ -630,24 +507,15 @@ class SmpLink:
     @property
     def _silent_at(self) -> float:
         """When the line, if nothing more comes, counts as silent."""
-        return self._heard_at + self._timing.quiet_s
+        return self._heard.byte_at + self._timing.quiet_s
 
-    async def _send_job(self, job: _Job) -> None:
-        if job.done.done():
+    async def _send_request(self, request: Request) -> None:
+        if request.done.done():
             return
-        seq = self._take_seq()
-        job.seqs.append(seq)
-        job.tries += 1
-        self._sent += 1
-        self._by_seq[seq] = (job, self._sent)
-        self._flying.append(job)
-        framing = job.framing or self._framing
-        if job.silent_tries >= self._timing.tries - 1 and job.framing is None:
-            framing = Framing.CONSOLE  # the last try: what every peer has
-        job.wire_s = 2 * self._wire_s(len(job.message))
-        job.sent_at = time.monotonic()
-        await self._send(with_seq(job.message, seq), framing)
-        job.sent_at = time.monotonic()
+        request.wire_s = 2 * self._wire_s(len(request.message))
+        message = self._requests.sending(request, time.monotonic())
+        await self._send(message, self._requests.framing(request, self._framing))
+        request.sent_at = time.monotonic()
 
     async def _send(self, message: bytes, framing: Framing | None = None) -> None:
         framing = framing or self._framing
@@ -655,7 +523,7 @@ class SmpLink:
         if framing is Framing.CONSOLE and self._cobs_sent:
             wire = DELIMITER + wire  # ends whatever the peer takes for a frame
         self._cobs_sent = framing is Framing.COBS
-        patience_s = self._timing.stop_s + _IN_FLIGHT * self._wire_s(len(wire))
+        patience_s = self._timing.stop_s + MOST_IN_FLIGHT * self._wire_s(len(wire))
         with contextlib.suppress(LineClosedError, TimeoutError):  # the reader, or no answer, tells
             async with asyncio.timeout(patience_s):
                 await self._write(wire)
@@ -669,18 +537,8 @@ class SmpLink:
         async with self._writing:
             await self._line.write(data, polled=polled)
 
-    def _take_seq(self) -> int:
-        """The next number that no request under way has, as long as there is one."""
-        for _ in range(_PROBE_SEQ):
-            seq = self._next_seq
-            self._next_seq = (seq + 1) % _PROBE_SEQ
-            if seq not in self._by_seq or self._by_seq[seq][0].done.done():
-                break
-        return seq
-
     async def _sleep(self, now: float) -> None:
-        times = [self._due(job) for job in self._flying]
-        times += [job.since + self._guard.patience_s for job in self._waiting]
+        times = self._requests.times(self._guard.patience_s)
         if self._guard.probe_at is not None:
             times.append(self._guard.probe_at)
         if self._decoder.waits:
@@ -693,69 +551,16 @@ class SmpLink:
             async with asyncio.timeout(pause):
                 await self._wake.wait()
 
-    # What takes too long
-
-    def _due(self, job: _Job) -> float:
-        """When an answer is overdue. While bytes flow it may be behind others, up to a point.
-
-        Others' answers tell nothing of one that comes out of its turn, and do not put off for ever
-        one that is never sent again.
-        """
-        short = job.brief and len(job.message) <= _SHORT_BYTES
-        patience = (self._timing.piece_s if short else self._timing.answer_s) + job.wire_s
-        since = job.sent_at if job.is_late else max(job.sent_at, self._answer_at)
-        last = job.sent_at + _OVERDUE * patience
-        return min(max(since + patience, self._silent_at), since + 3 * patience, last)
-
-    def _expire(self, now: float) -> None:
-        for job in [job for job in self._flying if self._due(job) <= now]:
-            # Several in flight are one silence; at another rate the board may have left, which
-            # is for the guard to find out: the requests wait for it at its own. Until then also
-            # what arrives damaged tells that it is there.
-            raised = self._baud.raised
-            spoiled = self._spoiled_at > job.sent_at and not raised
-            job.silent_tries += self._frame_at < job.sent_at and not spoiled and not raised
-            told = job.framing is None and not job.urgent and not spoiled
-            if told and job.sent_at > self._missed_at:
-                self._missed_at = now
-                self._guard.unanswered(now)
-            self._retry(job, explain(self._where, self._health, self._watch.prompt))
-
-    def _retry(self, job: _Job, error: KsmhostError) -> None:
-        """Put a job back in the queue, or fail it with `error` if that was its last try."""
-        self._flying.remove(job)
-        if job.done.done():
-            return
-        tries = self._timing.tries
-        worn_out = job.tries - job.spoiled_tries >= tries * _PERSISTENCE
-        worn_out |= job.silent_tries >= tries or job.spoiled_tries >= _SPOILED_TRIES
-        if worn_out or job.once or (job.brief and isinstance(error, NoAnswerError)):
-            job.done.set_exception(_maybe_done(error) if job.once else error)
-        else:
-            job.since = time.monotonic()
-            self._waiting.appendleft(job)
-
-    def _give_up(self, now: float) -> None:
-        """Fail what has waited longer than the state is worth waiting for."""
-        for job in [job for job in self._waiting if job.since + self._guard.patience_s <= now]:
-            self._waiting.remove(job)
-            if not job.done.done():
-                job.done.set_exception(self._why_waiting())
-
-    def _forget(self, job: _Job) -> None:
-        for seq in job.seqs:
-            if self._by_seq.get(seq, (None, 0))[0] is job:
-                del self._by_seq[seq]
-        for jobs in (self._flying, self._waiting):
-            if job in jobs:
-                jobs.remove(job)
-        self._wake.set()
+    # Why there is no answer
 
     def _why_waiting(self) -> KsmhostError:
         if self.state in (LinkState.DIED, LinkState.ENDED):
             return self._gone()
         if self.state is LinkState.LOST:
             return self._lost()
+        return self._no_answer()
+
+    def _no_answer(self) -> NoAnswerError:
         return explain(self._where, self._health, self._watch.prompt)
 
     def _lost(self) -> LineLostError:
@@ -785,19 +590,10 @@ class SmpLink:
 
     def _end(self, reason: str) -> None:
         self._guard.ended(time.monotonic(), reason)
-        for job in (*self._waiting, *self._flying):
-            if not job.done.done():
-                job.done.set_exception(self._gone())
+        self._requests.end(self._gone())
         if self._quiet is not None:
             self._quiet.cancel()
         if self._loan is not None:
             self._loan.break_off()
         self._events.close()
         self._console.close()
-
-
-def _maybe_done(error: KsmhostError) -> KsmhostError:
-    """For what is sent only once: no answer does not mean not done."""
-    if isinstance(error, (LineLostError, NoAnswerError)):
-        return type(error)(error.what, means="It may have been done all the same.", todo=error.todo)
-    return error
