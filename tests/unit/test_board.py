@@ -46,6 +46,15 @@ def test_every_board_of_the_project_loads(name: str) -> None:
     assert (board.folder / "README.md").is_file()
 
 
+def test_a_missing_build_is_told_with_the_command_that_makes_it() -> None:
+    board = load_board("uml", PROJECT)
+    assert board.build_command(board.build_dir()) == "scons board=uml"
+    for engine, variant in (("mainline", "release"), ("ksmhost", "debug"), ("mainline", "debug")):
+        words = board.build_command(board.build_dir(engine, variant))
+        assert ("engine=mainline" in words) == (engine == "mainline")
+        assert ("variant=debug" in words) == (variant == "debug")
+
+
 def test_unknown_board_lists_the_known() -> None:
     error = _error(PROJECT, "rpi9")
     assert error.code is ExitCode.NO_BOARD

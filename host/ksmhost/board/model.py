@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 SECTOR_BYTES = 512
@@ -142,3 +143,12 @@ class Board:
         if variant != DEFAULT_VARIANT:
             parts.append(variant)
         return self.project / "build" / "-".join(parts)
+
+    def build_command(self, build: Path) -> str:
+        """The command that makes the products in `build`, which is one of `build_dir`."""
+        command = f"scons board={self.name}"
+        for engine, variant in product(ENGINES, VARIANTS):
+            if build == self.build_dir(engine, variant):
+                command += f" engine={engine}" if engine != DEFAULT_ENGINE else ""
+                command += f" variant={variant}" if variant != DEFAULT_VARIANT else ""
+        return command

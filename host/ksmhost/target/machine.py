@@ -66,8 +66,8 @@ class Machine:
         if not path.is_file():
             raise KsmhostError(
                 f"{path} is not there.",
-                means=f"The board {self.board.name} is not built (or not for this engine).",
-                todo=f"Build it: scons board={self.board.name}",
+                means=f"The board {self.board.name} is not built (or not so).",
+                todo=f"Build it: {self.board.build_command(self.build)}",
                 code=ExitCode.BUILD,
             )
         self._check_size(path)
@@ -79,7 +79,7 @@ class Machine:
             raise KsmhostError(
                 f"{path} has {size_bytes} bytes; the build made {built_bytes}.",
                 means="It was cut short, or a build after it did not finish.",
-                todo=f"Delete it and build it anew: scons board={self.board.name}",
+                todo=f"Delete it and build it anew: {self.board.build_command(self.build)}",
                 code=ExitCode.BUILD,
             )
 
