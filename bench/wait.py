@@ -4,9 +4,9 @@
 
     python bench/wait.py [--workload NAME]... [--budget PERMILLE] [--seconds N]
 
-Every workload runs three times, each time on an emulated board that has just booted and counts
-instructions as nanoseconds, so that a busy host does not matter: without merging, with mainline's
-engine, with ours. The mean time from the workload's start until a page is in use (from anonymous
+Every workload runs without merging, with mainline's engine and with ours, each time on an emulated
+board that has just booted and counts instructions as nanoseconds, so that a busy host does not
+matter. The mean time from the workload's start until a page is in use (from anonymous
 memory, without merging), subtracted from that until a page is merged, is how long a page waits:
 
     integral of (1 - level(t) / level at the end) dt
@@ -22,7 +22,7 @@ import argparse
 import asyncio
 import contextlib
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,6 +39,8 @@ PROGRAMS = ("lua-rules", "micropython-gateway", "python-portal", "sqlite-invento
 MERGED = ("ksm.pages_sharing", "ksm.ksm_zero_pages")
 IN_USE = ("vm.anon_pages_kib",)
 FIRST_PAGES_TO_SCAN = 50
+SHORT_S = 30.0
+"""Of runs that only tell how memory fills, or what a page costs."""
 SLEEP_MS = 20
 MERGED_SHARE = 0.95
 """ksmd's share of a core is taken until so much of the end's level is merged."""
@@ -65,6 +67,7 @@ def mean_rise_s(run: Run, names: tuple[str, ...]) -> tuple[float, float]:
     kept = found.time_s >= run.measured_from_s
     times = found.time_s[kept] - run.measured_from_s
     level = np.sum([found.values[name][kept] for name in names], axis=0, dtype=float)
+    level -= level[0]
     end = float(np.median(level[times >= TAIL * times[-1]]))
     missing = np.clip(1 - level / end, 0, 1) if end else np.ones_like(times)
     return float(np.trapezoid(missing, times)), end
@@ -88,21 +91,30 @@ def merging(run: Run) -> Merging:
     )
 
 
+def _side(engine: str) -> LiveSide:
+    side = parse_side(f"engine:{engine}")
+    assert isinstance(side, LiveSide)
+    return side
+
+
 class Bench:
     """Runs of one board, kept in a store."""
 
     def __init__(self, board: str, seconds: float, store: Store) -> None:
         self._boards = Emulated(load_board(board, find_project()), exact=True)
-        self._plan = Plan(limit=Limit(seconds=seconds))
+        self._seconds = seconds
         self._store = store
 
-    async def run(self, engine: str, workload: str, **settings: object) -> Run:
+    def check(self) -> None:
+        """Raise KsmhostError if an image is missing."""
+        for engine in ("mainline", "ksmhost"):
+            self._boards.check(_side(engine))
+
+    async def run(self, engine: str, workload: str, seconds: float, **settings: object) -> Run:
         """A run on a board that was just booted. Raises KsmhostError if it is not whole."""
-        side = parse_side(f"engine:{engine}")
-        assert isinstance(side, LiveSide)
         words = tuple((knob, str(value)) for knob, value in settings.items())
-        plan = replace(self._plan, workload=workload, settings=words)
-        async with self._boards.booted(side) as session:
+        plan = Plan(settings=words, workload=workload, limit=Limit(seconds=seconds))
+        async with self._boards.booted(_side(engine)) as session:
             outcome = await record(session, self._store, plan)
         if outcome.ending is not Ending.WHOLE:
             raise KsmhostError(f"A run of {workload} failed: {outcome.ending} {outcome.why}")
@@ -111,24 +123,24 @@ class Bench:
     async def mainline(self, workload: str, permille: int) -> Merging:
         """Mainline at that share of a core, as nearly as its knobs go."""
         pages = FIRST_PAGES_TO_SCAN
-        found = merging(await self._mainline(workload, pages))
+        found = merging(await self._mainline(workload, SHORT_S, pages))
         # A pause of 20 ms and the work after it are a cycle of which the work is to be that share.
         cycle_s = SLEEP_MS / 1000 / (1 - permille / 1000)
         pages = max(1, round(found.pages_per_cpu_s * cycle_s * permille / 1000))
-        return merging(await self._mainline(workload, pages))
+        return merging(await self._mainline(workload, self._seconds, pages))
 
-    async def _mainline(self, workload: str, pages: int) -> Run:
+    async def _mainline(self, workload: str, seconds: float, pages: int) -> Run:
         knobs = {"pages_to_scan": pages, "sleep_millisecs": SLEEP_MS, "run": 1}
-        return await self.run("mainline", workload, **knobs)
+        return await self.run("mainline", workload, seconds, **knobs)
 
     async def ours(self, workload: str, permille: int) -> Merging:
         """Our engine, told of the budget."""
         knobs = {"advisor_mode": "budget", "advisor_budget_permille": permille, "run": 1}
-        return merging(await self.run("ksmhost", workload, **knobs))
+        return merging(await self.run("ksmhost", workload, self._seconds, **knobs))
 
     async def row(self, workload: str, permille: int) -> str:
         """A line of the table."""
-        unmerged = await self.run("ksmhost", workload, run=0)
+        unmerged = await self.run("ksmhost", workload, SHORT_S, run=0)
         used_s, _ = mean_rise_s(unmerged, IN_USE)
         peer = await self.mainline(workload, permille)
         own = await self.ours(workload, permille)
@@ -147,6 +159,7 @@ async def bench(given: argparse.Namespace) -> None:
           f"{'MiB':>5} {'ratio':>7}")  # fmt: skip
     with contextlib.closing(Store.open(store_path)) as store:
         runs = Bench(given.board, given.seconds, store)
+        runs.check()
         for workload in given.workload or PROGRAMS:
             print(await runs.row(workload, given.budget), flush=True)
 
@@ -158,7 +171,7 @@ def main() -> None:
     )
     parser.add_argument("--workload", action="append", help="instead of all real ones")
     parser.add_argument("--budget", type=int, default=20, help="thousandths of a core: 20")
-    parser.add_argument("--seconds", type=float, default=240.0, help="of each run: 240")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of each long run: 120")
     parser.add_argument("--board", default="qemu-virt")
     try:
         asyncio.run(bench(parser.parse_args()))
