@@ -7,7 +7,8 @@
  * LLVMFuzzerTestOneInput is what libFuzzer wants. Without libFuzzer (the default: gcc has none) the
  * driver below mutates valid messages for a set time: agent-fuzz SECONDS [SEED]. A finding is a
  * sanitizer's report or a failed check; the input is left in agent-fuzz.input. With clang and its
- * run-time library `scons agent-libfuzzer` builds one for a long search: agent-libfuzzer CORPUS_DIR.
+ * run-time library `scons agent-libfuzzer` builds one for a long search, which the valid messages
+ * give a start: agent-fuzz --seeds CORPUS_DIR; agent-libfuzzer CORPUS_DIR.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -601,13 +602,36 @@ static size_t mutate(uint8_t *data, size_t size)
 	}
 }
 
-static void keep_input(const uint8_t *data, size_t size)
+static int keep_input(int folder, const char *name, const void *data, size_t size)
 {
-	int fd = open("agent-fuzz.input", O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0644);
+	int fd = openat(folder, name, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0644);
+	bool kept = fd >= 0 && write(fd, data, size) == (ssize_t)size;
 
-	if (fd >= 0 && write(fd, data, size) < 0)
-		perror("agent-fuzz.input");
-	close(fd);
+	if (!kept)
+		perror(name);
+	if (fd >= 0)
+		close(fd);
+	return kept ? 0 : -1;
+}
+
+static int keep_seeds(const char *path)
+{
+	int folder = open(path, O_DIRECTORY | O_CLOEXEC);
+	int result = 0;
+
+	if (folder < 0) {
+		perror(path);
+		return -1;
+	}
+	for (size_t i = 0; i < sizeof(seeds) / sizeof(seeds[0]) && !result; i++) {
+		char name[] = "seed-00";
+
+		name[5] = (char)('0' + i / 10);
+		name[6] = (char)('0' + i % 10);
+		result = keep_input(folder, name, seeds[i].bytes, seeds[i].size);
+	}
+	close(folder);
+	return result;
 }
 
 static uint8_t input[INPUT_MAX];
@@ -616,7 +640,7 @@ static size_t input_size;
 void __asan_on_error(void);
 void __asan_on_error(void)
 {
-	keep_input(input, input_size);
+	keep_input(AT_FDCWD, "agent-fuzz.input", input, input_size);
 }
 
 int main(int argc, char **argv)
@@ -624,6 +648,8 @@ int main(int argc, char **argv)
 	int64_t end_ms = now_ms() + 1000 * (argc > 1 ? strtol(argv[1], NULL, 10) : 10);
 	uint64_t runs = 0;
 
+	if (argc > 2 && !strcmp(argv[1], "--seeds"))
+		return keep_seeds(argv[2]) ? 1 : 0;
 	random_state = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)now_us();
 	printf("seed %llu\n", (unsigned long long)random_state);
 	fflush(stdout);
