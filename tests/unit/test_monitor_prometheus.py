@@ -79,7 +79,9 @@ async def test_names_types_and_units_are_node_exporters() -> None:
         "workload.profit_bytes": 4096,
         "zram.used_bytes": 8,
     }
-    exporter = await exporter_of(values, run="1", sleep_millisecs="20", advisor_mode="[none]")
+    exporter = await exporter_of(
+        values, run="1", sleep_millisecs="20", advisor_mode="[none]", advisor_idle_ms="60000"
+    )
     found = families(text_of(exporter))
     for name, kind, shown in (
         ("node_ksmd_pages_sharing", "gauge", 24_800),
@@ -96,6 +98,7 @@ async def test_names_types_and_units_are_node_exporters() -> None:
         ("ksmhost_zram_used_bytes", "gauge", 8),
         ("node_ksmd_run", "gauge", 1),
         ("node_ksmd_sleep_seconds", "gauge", 0.02),
+        ("node_ksmd_advisor_idle_seconds", "gauge", 60.0),
     ):
         assert (found[name].type, value(found, name)) == (kind, shown), name
         labels = found[name].samples[0].labels

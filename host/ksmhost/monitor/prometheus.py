@@ -64,6 +64,9 @@ _SCALES: Final = {
 }
 """By unit: how a counter's name ends, how a metric's does, and the factor. Others stay."""
 
+_KNOB_UNITS: Final = {"millisecs": "seconds", "ms": "seconds", "permille": "ratio"}
+"""How a knob's name ends, and a metric's: the unit of which it is the thousandth."""
+
 _OWN_NAMES: Final = {
     "ksm.ksm_zero_pages": "node_ksmd_zero_pages",
     "ksmd.cpu_ms": "node_ksmd_cpu_seconds",
@@ -133,9 +136,12 @@ def knob_shape(knob: str) -> Shape:
 
     >>> knob_shape("sleep_millisecs").name, knob_shape("run").name
     ('node_ksmd_sleep_seconds', 'node_ksmd_run')
+    >>> knob_shape("advisor_idle_ms").name, knob_shape("advisor_budget_permille").name
+    ('node_ksmd_advisor_idle_seconds', 'node_ksmd_advisor_budget_ratio')
     """
-    stem = knob.removesuffix("_millisecs")
-    name, factor = (knob, 1.0) if stem == knob else (f"{stem}_seconds", 0.001)
+    stem, mark, end = knob.rpartition("_")
+    unit = _KNOB_UNITS.get(end)
+    name, factor = (f"{stem}_{unit}", 0.001) if mark and unit else (knob, 1.0)
     return Shape(f"node_ksmd_{name}", GaugeMetricFamily, factor, f"the knob {knob}")
 
 
