@@ -287,7 +287,7 @@ def _level(metric: MetricResult, values: Sequence[float]) -> str:
 def _number(metric: MetricResult, value: float) -> str:
     if math.isinf(value):
         return "never"
-    return f"{plain_value(metric, value):,.2f}"
+    return f"{plain_value(metric, value):z,.2f}"
 
 
 def _change(metric: MetricResult, effect: Effect, value: float) -> str:

@@ -14,10 +14,10 @@ MIB: Final = 1024 * 1024
 def mib(value_bytes: float | None, digits: int = 1) -> str:
     """Bytes in MiB.
 
-    >>> mib(3 * MIB // 2)
-    '1.5'
+    >>> mib(3 * MIB // 2), mib(-1)
+    ('1.5', '0.0')
     """
-    return NONE if value_bytes is None else f"{value_bytes / MIB:.{digits}f}"
+    return NONE if value_bytes is None else f"{value_bytes / MIB:z.{digits}f}"
 
 
 def count(value: float | None) -> str:
@@ -52,7 +52,7 @@ def percent(value: float | None) -> str:
     """
     if value is None:
         return NONE
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{value:z.2f}" if abs(value) < 10 else f"{value:z.1f}"
 
 
 def duration(value_s: float) -> str:

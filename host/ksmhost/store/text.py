@@ -189,4 +189,4 @@ def number(figure: Figure | None) -> str:
     if figure.unit == Unit.BYTES:
         return text.mib(figure.value, 2)
     whole = figure.value == int(figure.value) and abs(figure.value) >= 10
-    return f"{figure.value:,.0f}" if whole else f"{figure.value:,.2f}"
+    return f"{figure.value:z,.0f}" if whole else f"{figure.value:z,.2f}"

@@ -22,7 +22,7 @@ def amount(point: Point) -> str:
     '61 MiB for 1.4 % of one core'
     """
     mib = point.saved_bytes / MIB
-    saved = f"{mib:.0f}" if abs(mib) >= 20 else f"{mib:.1f}"
+    saved = f"{mib:.0f}" if abs(mib) >= 20 else f"{mib:z.1f}"
     return f"{saved} MiB for {point.cpu_percent:.2g} % of one core"
 
 
