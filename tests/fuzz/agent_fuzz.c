@@ -602,7 +602,7 @@ static size_t mutate(uint8_t *data, size_t size)
 	}
 }
 
-static int keep_input(int folder, const char *name, const void *data, size_t size)
+static bool keep_input(int folder, const char *name, const void *data, size_t size)
 {
 	int fd = openat(folder, name, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0644);
 	bool kept = fd >= 0 && write(fd, data, size) == (ssize_t)size;
@@ -611,27 +611,26 @@ static int keep_input(int folder, const char *name, const void *data, size_t siz
 		perror(name);
 	if (fd >= 0)
 		close(fd);
-	return kept ? 0 : -1;
+	return kept;
 }
 
-static int keep_seeds(const char *path)
+static bool keep_seeds(const char *path)
 {
 	int folder = open(path, O_DIRECTORY | O_CLOEXEC);
-	int result = 0;
+	bool kept = true;
 
 	if (folder < 0) {
 		perror(path);
-		return -1;
+		return false;
 	}
-	for (size_t i = 0; i < sizeof(seeds) / sizeof(seeds[0]) && !result; i++) {
-		char name[] = "seed-00";
+	for (size_t i = 0; i < sizeof(seeds) / sizeof(seeds[0]) && kept; i++) {
+		char name[32];
 
-		name[5] = (char)('0' + i / 10);
-		name[6] = (char)('0' + i % 10);
-		result = keep_input(folder, name, seeds[i].bytes, seeds[i].size);
+		snprintf(name, sizeof(name), "seed-%zu", i);
+		kept = keep_input(folder, name, seeds[i].bytes, seeds[i].size);
 	}
 	close(folder);
-	return result;
+	return kept;
 }
 
 static uint8_t input[INPUT_MAX];
@@ -649,7 +648,7 @@ int main(int argc, char **argv)
 	uint64_t runs = 0;
 
 	if (argc > 2 && !strcmp(argv[1], "--seeds"))
-		return keep_seeds(argv[2]) ? 1 : 0;
+		return !keep_seeds(argv[2]);
 	random_state = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)now_us();
 	printf("seed %llu\n", (unsigned long long)random_state);
 	fflush(stdout);

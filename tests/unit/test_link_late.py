@@ -13,7 +13,7 @@ from link_fixtures import QUICK, until
 
 from ksmhost.link import LinkState, NoAnswerError
 from ksmhost.link.framing import HEADER_BYTES, Decoder, Frame, Framing, encode
-from ksmhost.link.requests import parse_header
+from ksmhost.link.header import parse_header
 from ksmhost.link.smp_link import SmpLink
 from ksmhost.target.line import LineDown, LineUp
 

@@ -3,23 +3,18 @@
 
 from __future__ import annotations
 
+import agent_wire
+
 from ksmhost.errors import KsmhostError
-from ksmhost.link.requests import (
-    HEADER,
-    MOST_IN_FLIGHT,
-    OWN_SEQ,
-    Heard,
-    Request,
-    Requests,
-    parse_header,
-)
+from ksmhost.link.header import OWN_SEQ, parse_header
+from ksmhost.link.requests import MOST_IN_FLIGHT, Request, Requests
 from ksmhost.link.session import LineLostError, NoAnswerError, Timing
 
 TIMING = Timing()
 
 
-def message(op: int, command: int, seq: int, body: bytes = b"\xa0") -> bytes:
-    return HEADER.pack(1 << 3 | op, 0, len(body), 64, seq, command) + body
+def message(op: int, command: int, seq: int) -> bytes:
+    return agent_wire.message(op, 64, command, {}, seq=seq)
 
 
 def no_answer() -> NoAnswerError:
@@ -27,7 +22,7 @@ def no_answer() -> NoAnswerError:
 
 
 def new() -> Requests:
-    return Requests(TIMING, Heard(), no_answer)
+    return Requests(TIMING, no_answer)
 
 
 def send(requests: Requests, request: Request, now: float) -> int:

@@ -145,10 +145,8 @@ class Board:
         return self.project / "build" / "-".join(parts)
 
     def build_command(self, build: Path) -> str:
-        """The command that makes the products in `build`, which is one of `build_dir`."""
-        command = f"scons board={self.name}"
+        """The command that makes the products in `build`; for a folder elsewhere, the board's."""
         for engine, variant in product(ENGINES, VARIANTS):
             if build == self.build_dir(engine, variant):
-                command += f" engine={engine}" if engine != DEFAULT_ENGINE else ""
-                command += f" variant={variant}" if variant != DEFAULT_VARIANT else ""
-        return command
+                return f"scons board={self.name} engine={engine} variant={variant}"
+        return f"scons board={self.name}"

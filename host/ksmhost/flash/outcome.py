@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an update ends, in the words that a user is told."""
+"""Whom an update tells how it goes, and the errors that it may end in."""
 
 from __future__ import annotations
 

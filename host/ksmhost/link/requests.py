@@ -8,18 +8,15 @@ are `time.monotonic()` values handed in by the owner of the line.
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ksmhost.errors import KsmhostError
-from ksmhost.link.framing import HEADER_BYTES, Framing
+from ksmhost.link.framing import Framing
+from ksmhost.link.header import OWN_SEQ, Header, parse_header, with_seq
 from ksmhost.link.session import LineLostError, NoAnswerError, Timing
 
-HEADER = struct.Struct("!BBHHBB")
-OWN_SEQ = 255
-"""The sequence number of what the link itself asks; no request has it."""
 MOST_IN_FLIGHT = 4
 """What our agent has buffers for; others may have fewer, and tell."""
 _PERSISTENCE = 4
@@ -32,37 +29,6 @@ _SHORT_BYTES = 1100
 """Pieces of a transfer are no longer than this only where the line loses them."""
 _LATE = frozenset({(3, 0), (9, 0), (64, 17), (64, 20), (64, 21)})
 """Group and command of writes that are answered when they are done, not in their turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The SMP header's fields that matter for matching."""
-
-    op: int
-    group: int
-    seq: int
-    command: int
-
-    @property
-    def is_request(self) -> bool:
-        """True for reads and writes, False for their answers."""
-        return self.op in (0, 2)
-
-
-def parse_header(message: bytes) -> Header | None:
-    """The header of `message`, or None if that is no SMP message."""
-    if len(message) < HEADER_BYTES:
-        return None
-    first, _, length, group, seq, command = HEADER.unpack_from(message)
-    op = first & 7
-    if op > 3 or length != len(message) - HEADER_BYTES:
-        return None
-    return Header(op, group, seq, command)
-
-
-def with_seq(message: bytes, seq: int) -> bytes:
-    """`message` under another sequence number."""
-    return message[:6] + bytes((seq,)) + message[7:]
 
 
 @dataclass(slots=True, eq=False)
@@ -111,28 +77,16 @@ class Request:
             self.done.set_exception(_maybe_done(error) if self.once and self.tries else error)
 
 
-@dataclass(slots=True)
-class Heard:
-    """When a line was last heard, and what; 0.0: never."""
-
-    byte_at: float = 0.0
-    frame_at: float = 0.0
-    answer_at: float = 0.0
-    spoiled_at: float = 0.0
-    """A frame arrived damaged."""
-
-
 class Requests:
     """All requests of one line: those that wait, and those that are out.
 
     `why` makes the error for one that got no answer.
     """
 
-    def __init__(self, timing: Timing, heard: Heard, why: Callable[[], KsmhostError]) -> None:
+    def __init__(self, timing: Timing, why: Callable[[], KsmhostError]) -> None:
         self.window = MOST_IN_FLIGHT
         """So many may be out."""
         self._timing = timing
-        self._heard = heard
         self._why = why
         self._waiting: deque[Request] = deque()
         self._flying: list[Request] = []
@@ -140,8 +94,22 @@ class Requests:
         """Which request has a sequence number on the wire, and the how manieth sent that was."""
         self._sent = 0
         self._next_seq = 0
+        self._heard_at = self._frame_at = self._answer_at = self._spoiled_at = 0.0
         self._missed_at = 0.0
         """When a request was last found to be without an answer."""
+
+    def heard(self, now: float) -> None:
+        """Something came, whatever it is."""
+        self._heard_at = now
+
+    def heard_frame(self, now: float) -> None:
+        """A whole frame came that is no echo: the peer is there."""
+        self._frame_at = now
+
+    @property
+    def silent_at(self) -> float:
+        """When the line, if nothing more comes, counts as silent."""
+        return self._heard_at + self._timing.quiet_s
 
     @property
     def out(self) -> bool:
@@ -165,7 +133,7 @@ class Requests:
         """The next one, if it is urgent."""
         return self._waiting.popleft() if self._waiting and self._waiting[0].urgent else None
 
-    def framing(self, request: Request, usual: Framing) -> Framing:
+    def framing_of(self, request: Request, usual: Framing) -> Framing:
         """How to send it: the last try in what every peer has."""
         if request.framing is not None:
             return request.framing
@@ -202,7 +170,7 @@ class Requests:
         if (header.op, header.group, header.command) != wanted:
             return False
         request.done.set_result(with_seq(message, asked.seq))
-        self._heard.answer_at = now
+        self._answer_at = now
         self._repeat_lost(number, now)
         return True
 
@@ -217,7 +185,7 @@ class Requests:
 
     def damaged(self, now: float) -> None:
         """A frame arrived damaged: most likely the answer that was due next."""
-        self._heard.spoiled_at = now
+        self._spoiled_at = now
         for request in self._flying:
             if not request.once and not request.is_late:
                 request.spoiled_tries += 1
@@ -230,13 +198,12 @@ class Requests:
         Others' answers tell nothing of one that comes out of its turn, and do not put off for ever
         one that is never sent again.
         """
-        timing, heard = self._timing, self._heard
+        timing = self._timing
         short = request.brief and len(request.message) <= _SHORT_BYTES
         patience = (timing.piece_s if short else timing.answer_s) + request.wire_s
-        since = request.sent_at if request.is_late else max(request.sent_at, heard.answer_at)
+        since = request.sent_at if request.is_late else max(request.sent_at, self._answer_at)
         last = request.sent_at + _OVERDUE * patience
-        silent_at = heard.byte_at + timing.quiet_s
-        return min(max(since + patience, silent_at), since + 3 * patience, last)
+        return min(max(since + patience, self.silent_at), since + 3 * patience, last)
 
     def expire(self, now: float, *, raised: bool) -> bool:
         """Send again, or give up, what is overdue; True if that says that the peer is silent.
@@ -247,8 +214,8 @@ class Requests:
         """
         silent = False
         for request in [request for request in self._flying if self.due(request) <= now]:
-            spoiled = self._heard.spoiled_at > request.sent_at and not raised
-            quiet = self._heard.frame_at < request.sent_at
+            spoiled = self._spoiled_at > request.sent_at and not raised
+            quiet = self._frame_at < request.sent_at
             request.silent_tries += quiet and not spoiled and not raised
             telling = request.framing is None and not request.urgent and not spoiled
             if telling and request.sent_at > self._missed_at:

@@ -33,16 +33,12 @@ from ksmhost.link.framing import (
     encode_cobs,
 )
 from ksmhost.link.guard import Guard
+from ksmhost.link.header import Header, parse_header, question
 from ksmhost.link.loan import Loan
 from ksmhost.link.requests import (
-    HEADER,
     MOST_IN_FLIGHT,
-    OWN_SEQ,
-    Header,
-    Heard,
     Request,
     Requests,
-    parse_header,
 )
 from ksmhost.link.session import (
     BoardDied,
@@ -66,9 +62,8 @@ _TYPED_BYTES = 1024
 _BITS_A_BYTE = 10
 _GROUP_OS, _CMD_RESET, _CMD_PARAMETERS = 0, 5, 6
 _GROUP_OWN, _CMD_IDENTITY = 64, 0
-_VERSION_2 = 1 << 3
-_PROBE = HEADER.pack(_VERSION_2, 0, 1, _GROUP_OWN, OWN_SEQ, _CMD_IDENTITY) + b"\xa0"
-_PARAMETERS = HEADER.pack(_VERSION_2, 0, 1, _GROUP_OS, OWN_SEQ, _CMD_PARAMETERS) + b"\xa0"
+_PROBE = question(_GROUP_OWN, _CMD_IDENTITY)
+_PARAMETERS = question(_GROUP_OS, _CMD_PARAMETERS)
 
 
 @dataclass(slots=True)
@@ -125,8 +120,7 @@ class SmpLink:
             loader=loader,
             passive=agentless,
         )
-        self._heard = Heard()
-        self._requests = Requests(timing, self._heard, self._no_answer)
+        self._requests = Requests(timing, self._no_answer)
         self._sent_at = 0.0
         self._boot_id = ""
         self.on_board: Callable[[str], None] = lambda name: None
@@ -325,7 +319,7 @@ class SmpLink:
                     self._loan.feed(data)
                     continue
                 case data:
-                    self._heard.byte_at = time.monotonic()
+                    self._requests.heard(time.monotonic())
                     self._health.bytes_in += len(data)
                     if not self._take(self._decoder.feed(data)) and not self._decoder.waits:
                         continue
@@ -388,7 +382,7 @@ class SmpLink:
             self._health.frames_echoed += 1
             return
         self._health.frames_in += 1
-        self._heard.frame_at = time.monotonic()
+        self._requests.heard_frame(time.monotonic())
         if frame.framing is Framing.COBS and self._wanted is Framing.COBS:
             self._framing = Framing.COBS
             self._ask_cobs = _Question()
@@ -452,7 +446,7 @@ class SmpLink:
             if self._drop_baud:
                 self._drop_baud = False
                 await self._baud.drop()
-            if self._decoder.waits and self._silent_at <= now:
+            if self._decoder.waits and self._requests.silent_at <= now:
                 self._take(self._decoder.pause())
             if self._requests.expire(now, raised=self._baud.raised):
                 self._guard.unanswered(now)
@@ -504,17 +498,12 @@ class SmpLink:
     def _questions(self) -> tuple[_Question, ...]:
         return self._ask_identity, self._ask_cobs
 
-    @property
-    def _silent_at(self) -> float:
-        """When the line, if nothing more comes, counts as silent."""
-        return self._heard.byte_at + self._timing.quiet_s
-
     async def _send_request(self, request: Request) -> None:
         if request.done.done():
             return
         request.wire_s = 2 * self._wire_s(len(request.message))
         message = self._requests.sending(request, time.monotonic())
-        await self._send(message, self._requests.framing(request, self._framing))
+        await self._send(message, self._requests.framing_of(request, self._framing))
         request.sent_at = time.monotonic()
 
     async def _send(self, message: bytes, framing: Framing | None = None) -> None:
@@ -542,7 +531,7 @@ class SmpLink:
         if self._guard.probe_at is not None:
             times.append(self._guard.probe_at)
         if self._decoder.waits:
-            times.append(self._silent_at)
+            times.append(self._requests.silent_at)
         if self._guard.may_send and not self._held:
             times += [question.at for question in self._questions if question.left]
             times += [self._keep_at] * self._baud.raised

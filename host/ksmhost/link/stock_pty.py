@@ -14,7 +14,7 @@ import tty
 
 from ksmhost.errors import KsmhostError
 from ksmhost.link.framing import Decoder, Frame, encode_lines
-from ksmhost.link.requests import parse_header
+from ksmhost.link.header import parse_header
 from ksmhost.link.smp_link import SmpLink
 from ksmhost.target.line import FdIo
 

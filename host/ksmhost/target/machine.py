@@ -66,7 +66,7 @@ class Machine:
         if not path.is_file():
             raise KsmhostError(
                 f"{path} is not there.",
-                means=f"The board {self.board.name} is not built (or not so).",
+                means=f"{self.board.name} is not built, or not with this engine and variant.",
                 todo=f"Build it: {self.board.build_command(self.build)}",
                 code=ExitCode.BUILD,
             )
