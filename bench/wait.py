@@ -6,31 +6,34 @@
 
 Every workload runs without merging, with mainline's engine and with ours, each time on an emulated
 board that has just booted and counts instructions as nanoseconds, so that a busy host does not
-matter. The mean time from the workload's start until a page is in use (from anonymous
-memory, without merging), subtracted from that until a page is merged, is how long a page waits:
+matter. How long a page waits is the mean time from the workload's start until a page is merged,
+less that until a page is in use (anonymous memory, in the run without merging). Either mean is
 
     integral of (1 - level(t) / level at the end) dt
 
-Both engines may take the same share of a core while they merge. Ours is told so (advisor_mode =
-budget); mainline has no such knob: its pages_to_scan is set so that a first run's cost per page
-gives that share, and what either really took is printed beside. Runs are kept in build/wait.db.
+Each engine is measured against its own end: what it has not merged by then counts for nothing.
+
+Both may take the same share of a core until they have merged. Ours is told so (advisor_mode =
+budget). Mainline has no such knob: its pages_to_scan is set in proportion to what a first run took
+of a core. What either really took is printed beside. Runs are kept in build/wait.db.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import sys
 from dataclasses import dataclass
 
 import numpy as np
 
 from ksmhost.board import find_project, load_board
+from ksmhost.board.model import ENGINES, MIB
 from ksmhost.compare.boards import Emulated
 from ksmhost.compare.sides import LiveSide, parse_side
 from ksmhost.errors import KsmhostError
 from ksmhost.store import Store
+from ksmhost.store.columns import Floats
 from ksmhost.store.model import Ending
 from ksmhost.store.record import Limit, Plan, record
 from ksmhost.store.run import Run
@@ -38,14 +41,46 @@ from ksmhost.store.run import Run
 PROGRAMS = ("lua-rules", "micropython-gateway", "python-portal", "sqlite-inventory")
 MERGED = ("ksm.pages_sharing", "ksm.ksm_zero_pages")
 IN_USE = ("vm.anon_pages_kib",)
+CPU = ("ksmd.cpu_ms",)
 FIRST_PAGES_TO_SCAN = 50
 SHORT_S = 30.0
-"""Of runs that only tell how memory fills, or what a page costs."""
+"""Of runs that only tell how memory fills, or what ksmd takes."""
 SLEEP_MS = 20
 MERGED_SHARE = 0.95
 """ksmd's share of a core is taken until so much of the end's level is merged."""
 TAIL = 0.9
 """The level at the end is the median from this part of a run on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """How the sum of some counters rose, from the workload's start on."""
+
+    time_s: Floats
+    level: Floats
+    end: float
+    """The level at the end, above 0."""
+
+    @property
+    def mean_s(self) -> float:
+        """The mean time until a part of what is there at the end was there."""
+        return float(np.trapezoid(np.clip(1 - self.level / self.end, 0, 1), self.time_s))
+
+
+def rise(run: Run, names: tuple[str, ...]) -> Rise:
+    """Raises KsmhostError if the level did not rise."""
+    found = run.columns(names)
+    kept = found.time_s >= run.measured_from_s
+    times = found.time_s[kept] - run.measured_from_s
+    level = np.sum([found.values[name][kept] for name in names], axis=0, dtype=float)
+    level -= level[0]
+    end = float(np.median(level[times >= TAIL * times[-1]]))
+    if end <= 0:
+        raise KsmhostError(
+            f"Run {run.info.short} ended with no more in {', '.join(names)} than it began with.",
+            todo="Take another workload, or longer runs: --seconds.",
+        )
+    return Rise(times, level, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,37 +92,16 @@ class Merging:
     permille: float
     """Of a core, that ksmd took until nearly all were."""
     mib: float
-    pages_per_cpu_s: float
-    """Pages that ksmd looked at in a second of its CPU time, until then."""
-
-
-def mean_rise_s(run: Run, names: tuple[str, ...]) -> tuple[float, float]:
-    """The mean time until the level of a run rose, and its level at the end."""
-    found = run.columns(names)
-    kept = found.time_s >= run.measured_from_s
-    times = found.time_s[kept] - run.measured_from_s
-    level = np.sum([found.values[name][kept] for name in names], axis=0, dtype=float)
-    level -= level[0]
-    end = float(np.median(level[times >= TAIL * times[-1]]))
-    missing = np.clip(1 - level / end, 0, 1) if end else np.ones_like(times)
-    return float(np.trapezoid(missing, times)), end
 
 
 def merging(run: Run) -> Merging:
-    """The figures of a run with merging."""
-    mean_s, end = mean_rise_s(run, MERGED)
-    found = run.columns((*MERGED, "ksmd.cpu_ms", "ksm.pages_scanned"))
-    kept = found.time_s >= run.measured_from_s
-    level = np.sum([found.values[name][kept] for name in MERGED], axis=0)
-    until = int((level >= MERGED_SHARE * end).argmax())
-    times, cpu_ms = found.time_s[kept], found.values["ksmd.cpu_ms"][kept]
-    cpu_s = (cpu_ms[until] - cpu_ms[0]) / 1000
-    scanned = found.values["ksm.pages_scanned"][kept]
+    """The figures of a run with merging. Raises KsmhostError if it merged nothing."""
+    merged, cpu_ms = rise(run, MERGED), rise(run, CPU)
+    until = int((merged.level >= MERGED_SHARE * merged.end).argmax())
     return Merging(
-        mean_s,
-        1000 * cpu_s / (times[until] - times[0]),
-        end * run.info.page_size_bytes / 2**20,
-        (scanned[until] - scanned[0]) / cpu_s if cpu_s else 0.0,
+        merged.mean_s,
+        float(cpu_ms.level[until] / merged.time_s[until]),
+        merged.end * run.info.page_size_bytes / MIB,
     )
 
 
@@ -107,7 +121,7 @@ class Bench:
 
     def check(self) -> None:
         """Raise KsmhostError if an image is missing."""
-        for engine in ("mainline", "ksmhost"):
+        for engine in ENGINES:
             self._boards.check(_side(engine))
 
     async def run(self, engine: str, workload: str, seconds: float, **settings: object) -> Run:
@@ -122,11 +136,8 @@ class Bench:
 
     async def mainline(self, workload: str, permille: int) -> Merging:
         """Mainline at that share of a core, as nearly as its knobs go."""
-        pages = FIRST_PAGES_TO_SCAN
-        found = merging(await self._mainline(workload, SHORT_S, pages))
-        # A pause of 20 ms and the work after it are a cycle of which the work is to be that share.
-        cycle_s = SLEEP_MS / 1000 / (1 - permille / 1000)
-        pages = max(1, round(found.pages_per_cpu_s * cycle_s * permille / 1000))
+        first = merging(await self._mainline(workload, SHORT_S, FIRST_PAGES_TO_SCAN))
+        pages = max(1, round(FIRST_PAGES_TO_SCAN * permille / first.permille))
         return merging(await self._mainline(workload, self._seconds, pages))
 
     async def _mainline(self, workload: str, seconds: float, pages: int) -> Run:
@@ -141,7 +152,7 @@ class Bench:
     async def row(self, workload: str, permille: int) -> str:
         """A line of the table."""
         unmerged = await self.run("ksmhost", workload, SHORT_S, run=0)
-        used_s, _ = mean_rise_s(unmerged, IN_USE)
+        used_s = rise(unmerged, IN_USE).mean_s
         peer = await self.mainline(workload, permille)
         own = await self.ours(workload, permille)
         waits = [each.mean_s - used_s for each in (peer, own)]
@@ -154,12 +165,11 @@ class Bench:
 
 async def bench(given: argparse.Namespace) -> None:
     """Print the table, a line as soon as it is there."""
-    store_path = find_project() / "build" / "wait.db"
-    print(f"{'':<22}{'mainline':>10} {'permille':>6} {'MiB':>5}{'ksmhost':>12} {'permille':>6} "
-          f"{'MiB':>5} {'ratio':>7}")  # fmt: skip
-    with contextlib.closing(Store.open(store_path)) as store:
+    with Store.open(find_project() / "build" / "wait.db") as store:
         runs = Bench(given.board, given.seconds, store)
         runs.check()
+        head = "".join(f"{name:>10} {'permille':>8} {'MiB':>4}  " for name in ENGINES[::-1])
+        print(f"{'':<22}{head}{'ratio':>6}")
         for workload in given.workload or PROGRAMS:
             print(await runs.row(workload, given.budget), flush=True)
 
