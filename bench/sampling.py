@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 from ksmhost.board import find_project, load_board
 from ksmhost.link import BoardSession, Timing, Where, open_session
-from ksmhost.link.channel import LocalChannel, Owner
+from ksmhost.link.owner import LocalChannel, Owner
 from ksmhost.link.smp_session import SmpSession
 from ksmhost.sample import Gap, Sample, stream
 from ksmhost.target.machine import Machine

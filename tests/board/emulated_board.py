@@ -22,7 +22,7 @@ from ksmhost.flash.survey import Options, runs, survey
 from ksmhost.flash.trial import try_out
 from ksmhost.flash.update import make_plan, send
 from ksmhost.link import Timing
-from ksmhost.link.channel import LocalChannel, Owner
+from ksmhost.link.owner import LocalChannel, Owner
 from ksmhost.link.smp_session import SmpSession
 from ksmhost.target import Machine, QemuTarget
 

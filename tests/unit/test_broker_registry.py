@@ -24,8 +24,8 @@ from ksmhost.link import (
     Timing,
     Where,
 )
-from ksmhost.link.broker import order_from_json, order_to_json
 from ksmhost.link.opening import choose
+from ksmhost.link.order import order_from_json, order_to_json
 from ksmhost.link.registry import (
     Claim,
     RunningBoard,

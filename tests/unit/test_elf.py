@@ -93,8 +93,10 @@ def test_an_engine_of_several_objects_is_added_up_without_its_tests(
     engine = tmp_path / "kernel/mm/ksm"
     engine.mkdir(parents=True)
     data = (build / "kernel/mm/ksm.o").read_bytes()
-    for name in ("ksmd.o", "items.o", "items_kunit.o", "built-in.o"):
+    linked = ("ksmd.o", "items.o", "items_kunit.o")
+    for name in (*linked, "from_before.o"):
         (engine / name).write_bytes(data)
+    subprocess.run(["ar", "cDPrST", "built-in.a", *linked], cwd=engine, check=True)
     (tmp_path / "vmlinux").write_bytes(data)
     both = size_report(tmp_path)
     assert both.ksm == report.ksm + report.ksm

@@ -16,7 +16,7 @@ from link_fixtures import QUICK
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link import LinkState
 from ksmhost.link.broker import Client
-from ksmhost.link.channel import Owner
+from ksmhost.link.owner import Owner
 from ksmhost.link.wire import Message, unpack_error
 from ksmhost.target.line import FdIo
 from ksmhost.target.serial_port import SerialTarget

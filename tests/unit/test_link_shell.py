@@ -33,7 +33,7 @@ from ksmhost.link import (
     open_session,
     shell_scripts,
 )
-from ksmhost.link.channel import LocalChannel, Owner
+from ksmhost.link.owner import LocalChannel, Owner
 from ksmhost.link.shell_scripts import Folders, functions, identity_lines
 from ksmhost.link.shell_session import ShellSession, board_counters, errno_in, ksmd_counters, took
 from ksmhost.link.shell_text import Cutter, build_id_of, parse_numbers, wrap

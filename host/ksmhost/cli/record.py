@@ -77,7 +77,7 @@ def verb(
         raise KsmhostError(
             "--seed and --processes are a workload's.", todo="Add --workload.", code=ExitCode.USAGE
         )
-    from ksmhost.store.record import Limit, Plan  # noqa: PLC0415  (loads numpy)
+    from ksmhost.store.record import Limit, Plan  # noqa: PLC0415  (loads the store)
     from ksmhost.store.settling import Rule  # noqa: PLC0415
     from ksmhost.store.store import checked_tag  # noqa: PLC0415
 

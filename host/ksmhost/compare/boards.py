@@ -23,7 +23,7 @@ from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.flash import kept, survey, trial, update
 from ksmhost.flash.image import read_slot_image
 from ksmhost.link import open_session
-from ksmhost.link.channel import LocalChannel, Owner
+from ksmhost.link.owner import LocalChannel, Owner
 from ksmhost.link.session import BoardSession, LineLostError, NoAnswerError, Timing, Where
 from ksmhost.link.smp_session import SmpSession
 from ksmhost.target import Machine, QemuTarget, Target, UmlTarget

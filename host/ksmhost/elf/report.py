@@ -106,17 +106,28 @@ def size_report(build_dir: Path) -> SizeReport:
 def ksm_objects(build_dir: Path) -> list[Path]:
     """KSM's object files: the engine's in mm/ksm/ without its tests, or the kernel's mm/ksm.o."""
     folder = build_dir / "kernel/mm"
-    engine = sorted(
-        path
-        for path in (folder / "ksm").glob("*.o")
-        if not path.stem.endswith(("_kunit", ".mod")) and path.stem != "built-in"
-    )
-    if engine:
-        return engine
+    archive = folder / "ksm/built-in.a"
+    if archive.is_file():
+        names = sorted(_archived(archive.read_bytes()))
+        return [archive.with_name(name) for name in names if not name.endswith("_kunit.o")]
     single = folder / "ksm.o"
     if not single.is_file():
         raise not_built(single)
     return [single]
+
+
+def _archived(data: bytes) -> list[str]:
+    """What a thin archive of kbuild's names: there may be objects beside it that are out of use.
+
+    Its first member is the table of names, each ended by a slash and a line feed. An engine that is
+    configured out leaves an archive without members.
+    """
+    magic, head = b"!<thin>\n", 60
+    size = data[len(magic) + 48 : len(magic) + 58]
+    if not data.startswith(magic) or not size.strip():
+        return []
+    table = data[len(magic) + head :][: int(size)]
+    return [name.rstrip("/") for name in table.decode().split("\n") if name]
 
 
 def is_ksm_source(path: PurePosixPath) -> bool:

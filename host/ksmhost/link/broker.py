@@ -20,20 +20,19 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from ksmhost.errors import ExitCode, KsmhostError
-from ksmhost.link.channel import LocalChannel, Owner
 from ksmhost.link.framing import Framing
 from ksmhost.link.loan import Loan
+from ksmhost.link.order import broker_name, order_from_json
+from ksmhost.link.owner import LocalChannel, Owner
 from ksmhost.link.registry import (
     Claim,
     RunningBoard,
     TakenError,
     claim_free,
-    port_name,
     runtime_dir,
 )
 from ksmhost.link.session import (
@@ -49,16 +48,9 @@ from ksmhost.link.stock_pty import StockPty
 from ksmhost.link.streams import Stream
 from ksmhost.link.wire import VERSION, Message, Wire, pack_error, pack_event
 from ksmhost.target import make_target
-from ksmhost.target.ports import canonical_port, explicit_port
+from ksmhost.target.ports import explicit_port
 
 LOG = "broker.log"
-
-
-def broker_name(where: Where) -> str:
-    """The registry name of the board `where` names."""
-    if where.emulate:
-        return where.board or ""
-    return port_name(canonical_port(where.port or ""))
 
 
 class Client:
@@ -344,22 +336,6 @@ def _tell(message: Message) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (for the rest of our life)
-
-
-def order_to_json(where: Where, timing: Timing) -> bytes:
-    """What a background broker reads from its standard input. Holds no password."""
-    plain = {**asdict(where), "user": None, "password": None}
-    paths = {key: str(plain[key]) for key in ("disk", "project") if plain[key] is not None}
-    return json.dumps({"where": {**plain, **paths}, "timing": asdict(timing)}).encode()
-
-
-def order_from_json(text: str) -> tuple[Where, Timing]:
-    """The reverse of `order_to_json`."""
-    order = json.loads(text)
-    values = order["where"]
-    for key in ("disk", "project"):
-        values[key] = Path(values[key]) if values[key] is not None else None
-    return Where(**values), Timing(**order["timing"])
 
 
 def main() -> int:

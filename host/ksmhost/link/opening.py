@@ -14,12 +14,11 @@ from typing import Any
 
 from ksmhost.board import find_project
 from ksmhost.errors import ExitCode, KsmhostError
-from ksmhost.link.broker import broker_name, order_to_json
 from ksmhost.link.channel import Channel
+from ksmhost.link.order import broker_name, order_to_json
 from ksmhost.link.registry import RunningBoard, list_running
 from ksmhost.link.remote import RemoteChannel, greet, spawn_error
 from ksmhost.link.session import BoardGoneError, BoardSession, Timing, Where
-from ksmhost.link.shell_session import ShellSession
 from ksmhost.link.smp_session import SmpSession
 from ksmhost.link.wire import Message, Wire
 from ksmhost.target.ports import explicit_port
@@ -52,6 +51,10 @@ async def _channel(where: Where, timing: Timing) -> tuple[RemoteChannel, Running
 async def start_session(channel: Channel, where: Where, timing: Timing) -> BoardSession:
     """A session on `channel`, once agent or shell have answered."""
     if where.agentless:
+        from ksmhost.link.shell_session import (  # noqa: PLC0415  (1 MiB that few sessions need)
+            ShellSession,
+        )
+
         shell = ShellSession(channel, timing, user=where.user, password=where.password)
         await shell.log_in()
         return shell

@@ -19,7 +19,6 @@ from smp.error import MGMT_ERR
 from smp.exceptions import SMPException
 from smp.header import GroupId
 from smp.message import Request, Response
-from smp.os_management import ResetWriteRequest, ResetWriteResponse
 from smp.settings_management import (
     SETTINGS_MGMT_ERR,
     ReadSettingRequest,
@@ -279,6 +278,11 @@ class SmpSession(ChannelSession):
 
     async def reset(self) -> None:
         """Reset the board."""
+        from smp.os_management import (  # noqa: PLC0415  (1.4 MiB of models for this one message)
+            ResetWriteRequest,
+            ResetWriteResponse,
+        )
+
         await self._ask(ResetWriteRequest(), ResetWriteResponse, "reset", once=True)
 
     async def baud(self) -> int:

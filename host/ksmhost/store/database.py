@@ -108,6 +108,9 @@ class Database:
         connection = self._connection
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
+        # Samples are written once and read from end to end: a cache of 2 MiB, as SQLite has it by
+        # default, would only fill with them.
+        connection.execute("PRAGMA cache_size = -256")
         version = self._version()
         if version > VERSION:
             raise StoreError(
