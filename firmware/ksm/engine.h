@@ -77,16 +77,20 @@ enum ksm_state {
 	KSM_STABLE,
 };
 
+#define KSM_NID_BITS		(NODES_SHIFT ?: 1)
+
+/* Trees and lists ask for two free bits in a pointer; kmemleak does not look for them elsewhere. */
+#define KSM_ITEM_ALIGN		(IS_ENABLED(CONFIG_DEBUG_KMEMLEAK) ? sizeof(long) : sizeof(u32))
+
 /**
  * struct ksm_item - the record of one virtual page
  * @rb: place in the unstable tree
  * @node: the stable node whose page is mapped here
  * @sharer: link among the sharers of @node
  * @anon_vma: where a reverse map of the merged page looks for mappings; holds a reference
- * @nid: which unstable tree @rb is in
+ * @hash: of the content at the last visit
  * @frame: low bits of the page frame number that @hash is of, if @known
  * @wait: how often the page is still to be found unchanged before its entry is cleaned, if not
- * @hash: of the content at the last visit
  * @index: which record of its block this is
  * @state: one of enum ksm_state; tells which members of the unions hold
  * @full: its like was found in the stable tree, with no room for another sharer
@@ -95,8 +99,10 @@ enum ksm_state {
  * @backoff: how soon after cleaning the page used to be written: see track.c
  * @age: visits since it was made, for smart_scan; stays at its maximum
  * @since: the pass that made it @known (low part of its number)
+ * @nid: which unstable tree @rb is in
  *
- * Belongs to ksm_lock; @sharer also to the lock of the merged folio.
+ * Belongs to ksm_lock; @sharer also to the lock of the merged folio. There is one for each page of
+ * user space, so it is packed: pointers lie on multiples of four bytes.
  */
 struct ksm_item {
 	union {
@@ -109,23 +115,26 @@ struct ksm_item {
 	union {
 		struct anon_vma *anon_vma;
 		struct {
-			int nid;
+			u32 hash;
 			union {
 				u32 frame;
 				u32 wait;
 			};
 		};
 	};
-	u32 hash;
-	u16 index:4;
-	u16 state:2;
-	u16 full:1;
-	u16 known:1;
-	u16 skips:4;
-	u16 backoff:3;
-	u8 age;
-	u8 since;
-};
+	u32 index:4;
+	u32 state:2;
+	u32 full:1;
+	u32 known:1;
+	u32 skips:4;
+	u32 backoff:3;
+	u32 age:4;
+	u32 since:7;
+	u32 nid:KSM_NID_BITS;
+} __packed __aligned(KSM_ITEM_ALIGN);
+
+#define KSM_AGE_MAX		15
+#define KSM_SINCE_MASK		127
 
 /**
  * struct ksm_block - the records of KSM_BLOCK_PAGES neighbouring pages of one process
@@ -457,6 +466,12 @@ static inline int ksm_nid(unsigned long pfn)
 	return ksm_knobs.across_nodes ? 0 : pfn_to_nid(pfn);
 }
 
+/* Whether a node's page has moved to memory that another tree is for. */
+static inline bool ksm_misplaced(const struct ksm_node *node, unsigned long pfn)
+{
+	return IS_ENABLED(CONFIG_NUMA) && node->nid != ksm_nid(pfn);
+}
+
 static inline struct ksm_node *ksm_folio_node(struct folio *folio)
 {
 	return folio_test_ksm(folio) ? folio_raw_mapping(folio) : NULL;
@@ -487,13 +502,12 @@ struct page *ksm_item_page(struct ksm_item *item);
 bool ksm_has_other_users(struct folio *folio);
 int ksm_split(struct page *page);
 int ksm_merge_page(struct ksm_item *item, struct page *page, struct page *kpage);
-int ksm_merge_zero(struct ksm_item *item, struct page *page);
 
 /* unmerge.c */
 struct vm_area_struct *ksm_area(struct mm_struct *mm, unsigned long address);
 int ksm_unmerge_range(struct vm_area_struct *vma, unsigned long start, unsigned long end);
 void ksm_unmerge_address(struct ksm_item *item);
-void ksm_unmerge_item(struct ksm_item *item);
+void ksm_unmerge_item(struct ksm_item *item, u32 hash);
 
 /* rmap.c */
 int ksm_rmap_init(void);

@@ -22,12 +22,12 @@ static unsigned int ksm_skips(unsigned int age)
 
 VISIBLE_IF_KUNIT bool ksm_smart_skip(struct ksm_item *item)
 {
-	u8 age = item->age;
+	unsigned int age = item->age;
 
 	/* Where passes are left out, or far between, none of the rare looks is. */
 	if (!READ_ONCE(ksm_knobs.smart_scan) || ksm_cursor.passes > 1 || ksm_advisor.thorough)
 		return false;
-	if (age < U8_MAX)
+	if (age < KSM_AGE_MAX)
 		item->age++;
 	if (age < KSM_SMART_AGE)
 		return false;
@@ -67,8 +67,6 @@ static struct ksm_item *ksm_batch_item(struct ksm_batch *b, unsigned int index)
 
 static void ksm_batch_found(struct ksm_batch *b, unsigned long address)
 {
-	if (!b->present)
-		b->first = address;
 	b->present |= BIT(ksm_index(address));
 }
 
@@ -97,7 +95,7 @@ static void ksm_batch_take(struct ksm_batch *b, unsigned long address, struct pa
 static bool ksm_settled(const struct ksm_item *item, struct folio *folio)
 {
 	return item->state == KSM_STABLE && item->node == ksm_folio_node(folio) &&
-	       item->node->nid == ksm_nid(folio_pfn(folio));
+	       !ksm_misplaced(item->node, folio_pfn(folio));
 }
 
 /*
@@ -106,10 +104,12 @@ static bool ksm_settled(const struct ksm_item *item, struct folio *folio)
  */
 static bool ksm_settled_entry(const struct ksm_batch *b, const struct ksm_item *item, pte_t pte)
 {
-	unsigned long pfn = pte_pfn(pte);
+	unsigned long pfn;
 
-	return item->state == KSM_STABLE && !b->turn && !pte_write(pte) &&
-	       READ_ONCE(item->node->pfn) == pfn && item->node->nid == ksm_nid(pfn);
+	if (item->state != KSM_STABLE || b->turn || pte_write(pte))
+		return false;
+	pfn = pte_pfn(pte);
+	return READ_ONCE(item->node->pfn) == pfn && !ksm_misplaced(item->node, pfn);
 }
 
 /*
@@ -181,18 +181,11 @@ static bool ksm_is_candidate(struct page *page, struct folio *folio)
 }
 
 static void ksm_look(struct ksm_batch *b, struct vm_area_struct *vma, unsigned long address,
-		     pte_t *ptep, pte_t pte)
+		     pte_t *ptep, pte_t pte, struct ksm_item *item)
 {
-	struct ksm_item *item = ksm_batch_item(b, ksm_index(address));
+	struct page *page = vm_normal_page(vma, address, pte);
 	struct folio *folio;
-	struct page *page;
 
-	if (item && ksm_settled_entry(b, item, pte)) {
-		ksm_batch_found(b, address);
-		ksm_batch_looked(b, address);
-		return;
-	}
-	page = vm_normal_page(vma, address, pte);
 	if (!page)
 		return;
 	folio = page_folio(page);
@@ -217,6 +210,20 @@ static void ksm_look(struct ksm_batch *b, struct vm_area_struct *vma, unsigned l
 
 /* -- blocks and page tables -------------------------------------------------------------------- */
 
+/* How far a look at a block goes: each page costs one of the budget at most. */
+static unsigned long ksm_look_end(const struct ksm_batch *b, unsigned long address,
+				  unsigned long end)
+{
+	return address + min_t(unsigned long, (end - address) >> PAGE_SHIFT, b->budget) * PAGE_SIZE;
+}
+
+static void ksm_look_over(struct ksm_batch *b, unsigned long address)
+{
+	b->next = address;
+	if (b->present)
+		b->first = ((address - 1) & KSM_BLOCK_MASK) + __ffs(b->present) * PAGE_SIZE;
+}
+
 /*
  * Look at one block. What was cleaned is flushed from the TLB before the page table is unlocked,
  * and read only after that: then no write is missed that comes after the reading.
@@ -224,21 +231,30 @@ static void ksm_look(struct ksm_batch *b, struct vm_area_struct *vma, unsigned l
 static void ksm_look_at_block(struct ksm_batch *b, struct vm_area_struct *vma,
 			      unsigned long address, unsigned long end, pte_t *ptep)
 {
-	unsigned long start = address & KSM_BLOCK_MASK;
+	unsigned long start = address & KSM_BLOCK_MASK, settled = 0;
 	bool open = false;
 
 	b->cleaned = 0;
-	for (; address < end && b->budget; ptep++, address += PAGE_SIZE) {
+	end = ksm_look_end(b, address, end);
+	for (; address < end; ptep++, address += PAGE_SIZE) {
 		pte_t pte = ptep_get(ptep);
+		struct ksm_item *item;
 
 		if (!pte_present(pte))
 			continue;
 		if (!open)
 			ksm_batch_open(b, address);
 		open = true;
-		ksm_look(b, vma, address, ptep, pte);
+		item = ksm_batch_item(b, ksm_index(address));
+		if (item && ksm_settled_entry(b, item, pte))
+			settled |= BIT(ksm_index(address));
+		else
+			ksm_look(b, vma, address, ptep, pte, item);
 	}
-	b->next = address;
+	b->present |= settled;
+	b->looked |= settled;
+	b->budget -= hweight_long(settled);
+	ksm_look_over(b, address);
 	if (b->cleaned)
 		flush_tlb_range(vma, start + __ffs(b->cleaned) * PAGE_SIZE,
 				start + (__fls(b->cleaned) + 1) * PAGE_SIZE);
@@ -277,7 +293,8 @@ static int ksm_gather_huge(struct ksm_batch *b, pmd_t *pmdp, unsigned long addre
 		page += (address & ~PMD_MASK) >> PAGE_SHIFT;
 		end = ksm_block_end(address, end);
 		ksm_batch_open(b, address);
-		for (; address < end && b->budget; address += PAGE_SIZE, page++) {
+		end = ksm_look_end(b, address, end);
+		for (; address < end; address += PAGE_SIZE, page++) {
 			struct ksm_item *item = ksm_batch_item(b, ksm_index(address));
 
 			ksm_batch_found(b, address);
@@ -285,7 +302,7 @@ static int ksm_gather_huge(struct ksm_batch *b, pmd_t *pmdp, unsigned long addre
 				ksm_item_distrust(item);
 			ksm_look_unknown(b, address, page, page_folio(page), item);
 		}
-		b->next = address;
+		ksm_look_over(b, address);
 	}
 	if (!pmd_leaf(pmd))
 		walk->action = ACTION_AGAIN;	/* split meanwhile: it has a page table now */

@@ -15,16 +15,15 @@
 
 #ifdef CONFIG_KSM_HASH_NEON
 #include <asm/neon.h>
-#include <asm/simd.h>
 #else
-#define may_use_simd()		false
+#define cpu_has_neon()		false
 #define kernel_neon_begin()	do { } while (0)
 #define kernel_neon_end()	do { } while (0)
 #define ksm_nh_neon		ksm_nh
 #define ksm_differ_neon(a, b)	memcmp(a, b, PAGE_SIZE)
 #endif
 
-static u32 ksm_hash_key[KSM_HASH_WORDS] __aligned(64) __read_mostly;
+static u32 ksm_hash_key[KSM_HASH_WORDS] __aligned(64);
 static u64 ksm_hash_fold __read_mostly;
 static u32 ksm_hash_of_zeros __read_mostly;
 
@@ -49,7 +48,8 @@ u64 ksm_nh(const u32 *words, const u32 *key)
 	return sum;
 }
 
-static u32 ksm_hash_chunks(const void *address, u64 (*nh)(const u32 *, const u32 *))
+static __always_inline u32 ksm_hash_chunks(const void *address,
+					   u64 (*nh)(const u32 *, const u32 *))
 {
 	u64 sum = 0;
 	unsigned int at;
@@ -68,7 +68,7 @@ u32 ksm_hash(struct page *page)
 	const void *address = kmap_local_page(page);
 	u32 hash;
 
-	if (may_use_simd()) {
+	if (cpu_has_neon()) {
 		kernel_neon_begin();
 		hash = ksm_hash_chunks(address, ksm_nh_neon);
 		kernel_neon_end();
@@ -91,7 +91,7 @@ bool ksm_is_equal(struct page *page, struct page *other)
 	const void *a, *b;
 	bool differ;
 
-	if (!may_use_simd())
+	if (!cpu_has_neon())
 		return !memcmp_pages(page, other);
 	a = kmap_local_page(page);
 	b = kmap_local_page(other);

@@ -165,7 +165,7 @@ void ksm_items_forget(struct ksm_slot *slot, unsigned long start, unsigned long 
  * ksm_process_profit - bytes that merging saves a process, less its share of the records
  * @mm: the process
  */
-long ksm_process_profit(struct mm_struct *mm)
+__visible long ksm_process_profit(struct mm_struct *mm)
 {
 	return (long)(mm->ksm_merging_pages + mm_ksm_zero_pages(mm)) * PAGE_SIZE -
 	       (long)(mm->ksm_rmap_items * sizeof(struct ksm_block) / KSM_BLOCK_PAGES);

@@ -12,7 +12,7 @@ static void ksm_test_track(struct kunit *test)
 	struct ksm_item *item = ksm_test_item(test, slot, 17);
 
 	KUNIT_EXPECT_EQ(test, ksm_test_state(item), KSM_VOLATILE);
-	KUNIT_EXPECT_EQ(test, item->age, 1);
+	KUNIT_EXPECT_EQ(test, (int)item->age, 1);
 	KUNIT_EXPECT_PTR_EQ(test, ksm_item_mm(item), slot->slot.mm);
 	KUNIT_EXPECT_EQ(test, ksm_item_address(item), 17 * PAGE_SIZE);
 	KUNIT_EXPECT_EQ(test, slot->slot.mm->ksm_rmap_items, 1);
@@ -24,7 +24,7 @@ static void ksm_test_track(struct kunit *test)
 	item->age = 7;
 	KUNIT_EXPECT_PTR_EQ(test, ksm_test_item(test, slot, 17), item);
 	KUNIT_EXPECT_EQ(test, item->hash, 42);
-	KUNIT_EXPECT_EQ(test, item->age, 7);
+	KUNIT_EXPECT_EQ(test, (int)item->age, 7);
 	KUNIT_EXPECT_EQ(test, ksm_stat.items, 1);
 
 	ksm_test_forget_all(slot);

@@ -42,10 +42,9 @@ struct ksm_knobs ksm_knobs = {
 };
 
 unsigned long ksm_run = KSM_RUN_STOP;
-atomic_long_t ksm_zero_pages = ATOMIC_LONG_INIT(0);
+__visible atomic_long_t ksm_zero_pages = ATOMIC_LONG_INIT(0);
 
-static DECLARE_WAIT_QUEUE_HEAD(ksm_work_wait);
-static DECLARE_WAIT_QUEUE_HEAD(ksm_sleep_wait);
+static DECLARE_WAIT_QUEUE_HEAD(ksm_wait);
 static atomic_t ksm_sleep_changes = ATOMIC_INIT(0);
 
 /* -- one page ---------------------------------------------------------------------------------- */
@@ -54,6 +53,7 @@ static atomic_t ksm_sleep_changes = ATOMIC_INIT(0);
 static int ksm_join_merged(struct ksm_item *item, struct page *page, struct page *kpage)
 {
 	struct folio *kfolio = page_folio(kpage);
+	u32 hash = item->hash;
 	struct ksm_node *node;
 	int err = ksm_merge_page(item, page, kpage);
 
@@ -65,14 +65,14 @@ static int ksm_join_merged(struct ksm_item *item, struct page *page, struct page
 		ksm_node_attach(node, item);
 	folio_unlock(kfolio);
 	if (!node)
-		ksm_unmerge_item(item);
+		ksm_unmerge_item(item, hash);
 	return 0;
 }
 
 /* A merged page: usually known as such; new after a fork, and another domain's after a change. */
 static void ksm_visit_merged(struct ksm_item *item, struct page *page, struct ksm_node *node)
 {
-	if (node->nid != ksm_nid(READ_ONCE(node->pfn)))
+	if (ksm_misplaced(node, READ_ONCE(node->pfn)))
 		ksm_node_place(node);
 	if (item->state == KSM_STABLE && item->node == node)
 		return;
@@ -114,32 +114,33 @@ static bool ksm_try_stable(struct ksm_item *item, struct page *page)
 static void ksm_merge_pair(struct ksm_item *item, struct page *page, struct ksm_item *twin,
 			   struct page *twin_page)
 {
-	struct ksm_node *node = NULL;
+	struct ksm_key key = ksm_item_key(item);
+	struct ksm_node *node;
 	struct folio *folio;
 
 	if (ksm_merge_page(item, page, NULL))
 		return;
-	if (ksm_hash(page) != item->hash) {
+	if (ksm_hash(page) != key.hash) {
 		/* Written to unseen; so was the other one, if it still has the same bytes. */
 		ksm_item_distrust(twin);
-		ksm_unmerge_item(item);
+		ksm_unmerge_item(item, key.hash);
 		return;
 	}
 	if (ksm_merge_page(twin, twin_page, page)) {
-		ksm_unmerge_item(item);
+		ksm_unmerge_item(item, key.hash);
 		return;
 	}
 	folio = page_folio(page);
 	folio_lock(folio);
-	node = ksm_node_new(folio, ksm_item_key(item));
+	node = ksm_node_new(folio, key);
 	if (node) {
 		ksm_node_attach(node, twin);
 		ksm_node_attach(node, item);
 	}
 	folio_unlock(folio);
 	if (!node) {
-		ksm_unmerge_item(twin);
-		ksm_unmerge_item(item);
+		ksm_unmerge_item(twin, key.hash);
+		ksm_unmerge_item(item, key.hash);
 	}
 }
 
@@ -244,10 +245,11 @@ static void ksm_try_unstable(struct ksm_item *item, struct page *page, bool know
 static bool ksm_read(struct ksm_item *item, struct page *page, bool clean)
 {
 	u32 hash = ksm_hash(page);
-	bool changed = hash != item->hash;
+	bool changed;
 
 	if (item->state == KSM_STABLE)
 		ksm_node_detach(item);		/* written to since: a copy stands here now */
+	changed = hash != item->hash;
 	if (changed) {
 		ksm_item_unfile(item);
 		item->hash = hash;
@@ -279,7 +281,7 @@ static void ksm_visit(struct ksm_item *item, struct page *page, bool known, bool
 		return;
 	if (READ_ONCE(ksm_knobs.use_zero_pages) && ksm_hash_is_zero(item->hash)) {
 		ksm_item_unfile(item);
-		if (!ksm_merge_zero(item, page))
+		if (!ksm_merge_page(item, page, ZERO_PAGE(ksm_item_address(item))))
 			return;
 	}
 	if (ksm_keeps_place(item))
@@ -412,7 +414,7 @@ static bool ksm_has_work(void)
  */
 void ksm_wake(void)
 {
-	wake_up_interruptible(&ksm_work_wait);
+	wake_up_interruptible(&ksm_wait);
 }
 
 /**
@@ -423,7 +425,7 @@ void ksm_wake(void)
 void ksm_wake_sleeper(void)
 {
 	atomic_inc_return(&ksm_sleep_changes);
-	wake_up_interruptible(&ksm_sleep_wait);
+	wake_up_interruptible(&ksm_wait);
 }
 
 /**
@@ -463,16 +465,21 @@ static unsigned long ksm_work(int *seen)
 	return min_t(u64, nsecs_to_jiffies64(ns + TICK_NSEC - 1) + 1, MAX_JIFFY_OFFSET);
 }
 
+static bool ksm_slept_enough(bool busy, int seen)
+{
+	return busy ? seen != atomic_read(&ksm_sleep_changes) :
+		      ksm_has_work() || kthread_should_stop();
+}
+
+/* Until the next stretch of work, or until there is any. */
 static void ksm_sleep(int seen, unsigned long timeout)
 {
 	unsigned long slept = current->nvcsw;
+	bool busy = ksm_has_work();
 
 	try_to_freeze();	/* without a time to sleep there is no other chance */
-	if (ksm_has_work())
-		wait_event_freezable_timeout(ksm_sleep_wait,
-					     seen != atomic_read(&ksm_sleep_changes), timeout);
-	else
-		wait_event_freezable(ksm_work_wait, ksm_has_work() || kthread_should_stop());
+	wait_event_freezable_timeout(ksm_wait, ksm_slept_enough(busy, seen),
+				     busy ? timeout : MAX_SCHEDULE_TIMEOUT);
 	ksm_stat.wakeups += current->nvcsw - slept;
 }
 

@@ -38,13 +38,13 @@ static void ksm_test_oldest(struct kunit *test)
 	char picture[10];
 
 	ksm_knobs.smart_scan = true;
-	item->age = U8_MAX - 3;
+	item->age = KSM_AGE_MAX - 3;
 	ksm_test_visits(item, picture, 9);
 	KUNIT_EXPECT_STREQ(test, picture, "v........");
 	for (i = 0; i < 900; i++)
 		seen += !ksm_smart_skip(item);
 	KUNIT_EXPECT_EQ(test, seen, 100);
-	KUNIT_EXPECT_EQ(test, item->age, U8_MAX);
+	KUNIT_EXPECT_EQ(test, (int)item->age, KSM_AGE_MAX);
 	ksm_test_forget_all(slot);
 }
 
@@ -58,7 +58,7 @@ static void ksm_test_switch(struct kunit *test)
 	ksm_knobs.smart_scan = false;
 	ksm_test_visits(item, picture, 9);
 	KUNIT_EXPECT_STREQ(test, picture, "vvvvvvvvv");
-	KUNIT_EXPECT_EQ(test, item->age, 1);
+	KUNIT_EXPECT_EQ(test, (int)item->age, 1);
 	ksm_knobs.smart_scan = true;
 	ksm_test_visits(item, picture, 6);
 	KUNIT_EXPECT_STREQ(test, picture, "vvv.v.");
@@ -123,7 +123,7 @@ static void ksm_test_thorough(struct kunit *test)
 	char picture[8];
 
 	ksm_knobs.smart_scan = true;
-	item->age = U8_MAX;
+	item->age = KSM_AGE_MAX;
 	ksm_test_visits(item, picture, 2);
 	KUNIT_EXPECT_STREQ(test, picture, "v.");
 	ksm_advisor.thorough = true;

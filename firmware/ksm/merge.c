@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * One mapping made to share another page: write-protect it through the MMU, compare under that
- * protection, replace it. Everything here works on one process at a time, under its mmap_lock.
+ * One mapping made to share another page: take it out of the MMU's reach, compare while nobody can
+ * write to it, replace it. Everything here works on one process at a time, under its mmap_lock.
  */
 #include <linux/pagewalk.h>
 #include <trace/events/ksm.h>
@@ -75,48 +75,6 @@ bool ksm_has_other_users(struct folio *folio)
 	return folio_ref_count(folio) != folio_mapcount(folio) + 1 + cached;
 }
 
-/* Take the right to write out of one entry; fails when somebody may write past the entry. */
-static int ksm_protect_pte(struct vm_area_struct *vma, unsigned long address, pte_t *ptep,
-			   struct folio *folio)
-{
-	bool exclusive = PageAnonExclusive(&folio->page);
-	pte_t pte = ptep_get(ptep);
-
-	if (!pte_write(pte) && !pte_dirty(pte) && !exclusive &&
-	    !mm_tlb_flush_pending(vma->vm_mm))
-		return 0;
-	flush_cache_page(vma, address, folio_pfn(folio));
-	pte = ptep_clear_flush(vma, address, ptep);
-	if (ksm_has_other_users(folio) ||
-	    (exclusive && folio_try_share_anon_rmap_pte(folio, &folio->page))) {
-		set_pte_at(vma->vm_mm, address, ptep, pte);
-		return -EBUSY;
-	}
-	if (pte_dirty(pte))
-		folio_mark_dirty(folio);
-	set_pte_at(vma->vm_mm, address, ptep, pte_wrprotect(pte_mkclean(pte)));
-	return 0;
-}
-
-/*
- * Write-protect one mapping of a small, locked folio; @pte tells the entry as it is then. Other
- * mappings of the same folio are write-protected already, since a fork made them.
- */
-static int ksm_protect(struct vm_area_struct *vma, unsigned long address, struct folio *folio,
-		       pte_t *pte)
-{
-	spinlock_t *ptl;
-	pte_t *ptep = ksm_lock_pte(vma, address, &folio->page, &ptl);
-	int err;
-
-	if (!ptep)
-		return -EFAULT;
-	err = ksm_protect_pte(vma, address, ptep, folio);
-	*pte = ptep_get(ptep);
-	pte_unmap_unlock(ptep, ptl);
-	return err;
-}
-
 /*
  * The entry that maps @kpage in place of another page. A zero page is marked as ours by the dirty
  * bit. Marks that belong to the address and not to the page are carried over.
@@ -150,32 +108,13 @@ static void ksm_count_new_mapping(struct vm_area_struct *vma, unsigned long addr
 	}
 }
 
-/* Map @kpage where @page is mapped, if the entry is still the protected one. */
-static int ksm_replace(struct vm_area_struct *vma, unsigned long address, struct page *page,
-		       struct page *kpage, pte_t protected)
+/* The folio is no longer mapped where it was. */
+static void ksm_count_old_mapping(struct vm_area_struct *vma, struct folio *folio)
 {
-	struct folio *folio = page_folio(page);
-	int err = -EFAULT;
-	spinlock_t *ptl;
-	pte_t *ptep;
-
-	ptep = ksm_lock_pte(vma, address, page, &ptl);
-	if (!ptep)
-		return -EFAULT;
-	if (pte_same(ptep_get(ptep), protected)) {
-		VM_WARN_ON_FOLIO(PageAnonExclusive(page), folio);
-		ksm_count_new_mapping(vma, address, kpage);
-		flush_cache_page(vma, address, page_to_pfn(page));
-		ptep_clear_flush(vma, address, ptep);
-		set_pte_at(vma->vm_mm, address, ptep, ksm_new_pte(vma, kpage, protected));
-		folio_remove_rmap_pte(folio, page, vma);
-		if (folio_test_swapcache(folio) && !folio_mapped(folio))
-			folio_free_swap(folio);
-		folio_put(folio);
-		err = 0;
-	}
-	pte_unmap_unlock(ptep, ptl);
-	return err;
+	folio_remove_rmap_pte(folio, &folio->page, vma);
+	if (folio_test_swapcache(folio) && !folio_mapped(folio))
+		folio_free_swap(folio);
+	folio_put(folio);
 }
 
 /* Turn an ordinary anonymous folio into a merged one, for which there is no node yet. */
@@ -215,25 +154,67 @@ int ksm_split(struct page *page)
 	return err;
 }
 
-/* Protect, compare, replace: for who watches the address from outside, one change. */
+/*
+ * Whether nobody can write to a small, locked folio any more, now that its entry is cleared, and
+ * @kpage has its bytes. Other mappings of the folio are write-protected: a fork made them.
+ */
+static int ksm_check(struct folio *folio, struct page *kpage)
+{
+	struct page *page = &folio->page;
+
+	if (ksm_has_other_users(folio))
+		return -EBUSY;
+	if (kpage && !ksm_is_equal(page, kpage))
+		return -EILSEQ;
+	if (PageAnonExclusive(page) && folio_try_share_anon_rmap_pte(folio, page))
+		return -EBUSY;
+	return 0;
+}
+
+/*
+ * Clear one entry, compare, replace it: all of it with the page table locked, so that who writes to
+ * the page meanwhile waits for about a microsecond, and finds either page.
+ */
+static int ksm_merge_entry(struct vm_area_struct *vma, unsigned long address, pte_t *ptep,
+			   struct folio *folio, struct page *kpage)
+{
+	pte_t pte;
+	int err;
+
+	flush_cache_page(vma, address, folio_pfn(folio));
+	pte = ptep_clear_flush(vma, address, ptep);
+	err = ksm_check(folio, kpage);
+	if (!err && pte_dirty(pte))
+		folio_mark_dirty(folio);
+	if (!err && kpage) {
+		ksm_count_new_mapping(vma, address, kpage);
+		pte = ksm_new_pte(vma, kpage, pte);
+	} else if (!err) {
+		ksm_make_merged(folio);
+		pte = pte_wrprotect(pte_mkclean(pte));
+	}
+	set_pte_at(vma->vm_mm, address, ptep, pte);
+	if (!err && kpage)
+		ksm_count_old_mapping(vma, folio);
+	return err;
+}
+
 static int ksm_merge_locked(struct vm_area_struct *vma, unsigned long address, struct page *page,
 			    struct page *kpage)
 {
-	struct folio *folio = page_folio(page);
 	struct mmu_notifier_range range;
-	pte_t protected;
-	int err;
+	int err = -EFAULT;
+	spinlock_t *ptl;
+	pte_t *ptep;
 
 	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, vma->vm_mm, address,
 				address + PAGE_SIZE);
 	mmu_notifier_invalidate_range_start(&range);
-	err = ksm_protect(vma, address, folio, &protected);
-	if (!err && !kpage)
-		ksm_make_merged(folio);
-	else if (!err && !ksm_is_equal(page, kpage))
-		err = -EILSEQ;
-	else if (!err)
-		err = ksm_replace(vma, address, page, kpage, protected);
+	ptep = ksm_lock_pte(vma, address, page, &ptl);
+	if (ptep) {
+		err = ksm_merge_entry(vma, address, ptep, page_folio(page), kpage);
+		pte_unmap_unlock(ptep, ptl);
+	}
 	mmu_notifier_invalidate_range_end(&range);
 	return err;
 }
@@ -262,14 +243,16 @@ static int ksm_merge_mapping(struct vm_area_struct *vma, unsigned long address, 
  * ksm_merge_page - let a record's address share a merged page
  * @item: a record that is not in the stable tree; volatile after success
  * @page: what was found there, with a reference
- * @kpage: the merged page, with a reference; NULL to make @page itself one
+ * @kpage: the merged page, with a reference; NULL to make @page itself one; or a page of zeros
  *
- * After success the record holds a reference to its anon_vma and awaits ksm_node_attach().
+ * After success with another page than that of zeros the record holds a reference to its anon_vma,
+ * in the place of its hash, and awaits ksm_node_attach().
  *
  * Return: 0; -EILSEQ if the bytes differ; -EBUSY or -EFAULT if the page can't be had now.
  */
 int ksm_merge_page(struct ksm_item *item, struct page *page, struct page *kpage)
 {
+	bool zero = kpage && is_zero_pfn(page_to_pfn(kpage));
 	unsigned long address = ksm_item_address(item);
 	struct mm_struct *mm = ksm_item_mm(item);
 	struct vm_area_struct *vma;
@@ -281,38 +264,16 @@ int ksm_merge_page(struct ksm_item *item, struct page *page, struct page *kpage)
 	vma = ksm_area(mm, address);
 	if (vma)
 		err = ksm_merge_mapping(vma, address, page, kpage);
-	if (!err) {
-		/* The tree it is in and its anon_vma share a place in the record. */
+	if (!err && !zero) {
+		/* Its hash, by which it may be in a tree, gives way to its anon_vma. */
 		ksm_item_unfile(item);
 		item->anon_vma = vma->anon_vma;
 		get_anon_vma(vma->anon_vma);
 	}
 	mmap_read_unlock(mm);
-	trace_ksm_merge_with_ksm_page(kpage, page_to_pfn(kpage ?: page), item, mm, err);
-	return err;
-}
-
-/**
- * ksm_merge_zero - let a record's address share the kernel's page of zeros
- * @item: a volatile record
- * @page: what was found there, with a reference
- *
- * Return: 0 if it does, or if the area is gone; otherwise as ksm_merge_page().
- */
-int ksm_merge_zero(struct ksm_item *item, struct page *page)
-{
-	struct mm_struct *mm = ksm_item_mm(item);
-	struct page *zero = ZERO_PAGE(ksm_item_address(item));
-	struct vm_area_struct *vma;
-	int err = 0;
-
-	ksm_item_distrust(item);
-	mmap_read_lock(mm);
-	vma = ksm_area(mm, ksm_item_address(item));
-	if (vma) {
-		err = ksm_merge_mapping(vma, ksm_item_address(item), page, zero);
-		trace_ksm_merge_one_page(page_to_pfn(zero), item, mm, err);
-	}
-	mmap_read_unlock(mm);
+	if (zero)
+		trace_ksm_merge_one_page(page_to_pfn(kpage), item, mm, err);
+	else
+		trace_ksm_merge_with_ksm_page(kpage, page_to_pfn(kpage ?: page), item, mm, err);
 	return err;
 }

@@ -22,8 +22,8 @@
  *
  * Return: @folio; or a copy, locked, with a reference; NULL without memory; ERR_PTR(-EHWPOISON).
  */
-struct folio *ksm_might_need_to_copy(struct folio *folio, struct vm_area_struct *vma,
-				     unsigned long address)
+__visible struct folio *ksm_might_need_to_copy(struct folio *folio, struct vm_area_struct *vma,
+					       unsigned long address)
 {
 	struct anon_vma *anon_vma = folio_anon_vma(folio);
 	struct folio *copy;
@@ -107,7 +107,7 @@ static bool ksm_rmap_item(struct folio *folio, struct ksm_item *item,
  * Where it is known to be mapped comes first; then the same addresses in processes forked from
  * there, which ksmd may not have seen yet.
  */
-void rmap_walk_ksm(struct folio *folio, struct rmap_walk_control *rwc)
+__visible void rmap_walk_ksm(struct folio *folio, struct rmap_walk_control *rwc)
 {
 	struct ksm_node *node = ksm_folio_node(folio);
 	struct ksm_item *item;
@@ -144,8 +144,8 @@ static void ksm_collect_task(struct task_struct *task, struct ksm_item *item, st
  * @to_kill: the list to add them to
  * @force_early: whether those who did not ask for it are told as well
  */
-void collect_procs_ksm(struct folio *folio, struct page *page, struct list_head *to_kill,
-		       int force_early)
+__visible void collect_procs_ksm(struct folio *folio, struct page *page,
+				 struct list_head *to_kill, int force_early)
 {
 	struct ksm_node *node = ksm_folio_node(folio);
 	struct task_struct *process, *task;
@@ -176,7 +176,7 @@ void collect_procs_ksm(struct folio *folio, struct page *page, struct list_head 
  * The order is what ksm_node_folio() relies on: it sees the new pfn if it finds that the old folio
  * no longer points back.
  */
-void folio_migrate_ksm(struct folio *newfolio, struct folio *folio)
+__visible void folio_migrate_ksm(struct folio *newfolio, struct folio *folio)
 {
 	struct ksm_node *node = ksm_folio_node(folio);
 

@@ -144,8 +144,8 @@ static int ksm_join(struct mm_struct *mm)
  *
  * Return: 0, or what stopped it: -ENOMEM, -ERESTARTSYS.
  */
-int ksm_madvise(struct vm_area_struct *vma, unsigned long start, unsigned long end, int advice,
-		unsigned long *vm_flags)
+__visible int ksm_madvise(struct vm_area_struct *vma, unsigned long start, unsigned long end,
+			  int advice, unsigned long *vm_flags)
 {
 	int err = 0;
 
@@ -173,7 +173,7 @@ EXPORT_SYMBOL_GPL(ksm_madvise);
  * ksm_add_vma - a new area of a process that merges all it can
  * @vma: the area
  */
-void ksm_add_vma(struct vm_area_struct *vma)
+__visible void ksm_add_vma(struct vm_area_struct *vma)
 {
 	if (!test_bit(MMF_VM_MERGE_ANY, &vma->vm_mm->flags))
 		return;
@@ -186,7 +186,7 @@ void ksm_add_vma(struct vm_area_struct *vma)
  * ksm_enable_merge_any - PR_SET_MEMORY_MERGE on
  * @mm: the process; its mmap_lock is held for writing
  */
-int ksm_enable_merge_any(struct mm_struct *mm)
+__visible int ksm_enable_merge_any(struct mm_struct *mm)
 {
 	int err;
 
@@ -205,7 +205,7 @@ int ksm_enable_merge_any(struct mm_struct *mm)
  * ksm_disable_merge_any - PR_SET_MEMORY_MERGE off; all or nothing
  * @mm: the process; its mmap_lock is held for writing
  */
-int ksm_disable_merge_any(struct mm_struct *mm)
+__visible int ksm_disable_merge_any(struct mm_struct *mm)
 {
 	int err;
 
@@ -223,7 +223,7 @@ int ksm_disable_merge_any(struct mm_struct *mm)
  * ksm_disable - no merging in this process from now on
  * @mm: the process; its mmap_lock is held for writing
  */
-int ksm_disable(struct mm_struct *mm)
+__visible int ksm_disable(struct mm_struct *mm)
 {
 	mmap_assert_write_locked(mm);
 	if (!test_bit(MMF_VM_MERGEABLE, &mm->flags))
@@ -243,7 +243,7 @@ int ksm_disable(struct mm_struct *mm)
  * execs or exits. While everything is being unmerged it must come before the cursor's end instead,
  * for it may have inherited merged pages.
  */
-int __ksm_enter(struct mm_struct *mm)
+__visible int __ksm_enter(struct mm_struct *mm)
 {
 	struct ksm_slot *new = mm_slot_alloc(ksm_slot_cache), *before;
 	struct mm_slot *slot;
@@ -299,7 +299,7 @@ static void ksm_slot_free(struct ksm_slot *slot)
  * the slot moves to where the cursor comes next. Taking the lock for writing waits for those who
  * are at work in the address space, before its page tables go.
  */
-void __ksm_exit(struct mm_struct *mm)
+__visible void __ksm_exit(struct mm_struct *mm)
 {
 	struct ksm_slot *slot;
 	bool unused = false;

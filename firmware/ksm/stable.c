@@ -33,7 +33,7 @@ static struct ksm_node *ksm_node_of(const struct rb_node *rb)
 	return rb_entry_safe(rb, struct ksm_node, rb);
 }
 
-static int ksm_stable_order(const void *key, const struct rb_node *rb)
+static __always_inline int ksm_stable_order(const void *key, const struct rb_node *rb)
 {
 	const struct ksm_key *wanted = key, *have = &rb_entry(rb, struct ksm_node, rb)->key;
 
@@ -133,6 +133,7 @@ static void ksm_item_release(struct ksm_node *node, struct ksm_item *item)
 	hlist_del(&item->sharer);
 	ksm_count_sharer(node, item, -1);
 	put_anon_vma(item->anon_vma);
+	item->hash = node->key.hash;
 	item->state = KSM_VOLATILE;
 	ksm_item_distrust(item);
 }
@@ -329,7 +330,7 @@ static struct folio *ksm_run_folio(struct ksm_node *node)
 	if (IS_ERR_OR_NULL(folio))
 		return folio;
 	folio_unlock(folio);
-	if (node->nid == ksm_nid(node->pfn))
+	if (!ksm_misplaced(node, node->pfn))
 		return folio;
 	ksm_node_place(node);
 	folio_put(folio);

@@ -84,7 +84,7 @@ static u32 ksm_backoff_visits(unsigned int backoff)
  */
 void ksm_track_lost(struct ksm_item *item, bool written)
 {
-	u8 passes = (u8)ksm_cursor.scans - item->since;
+	unsigned int passes = (ksm_cursor.scans - item->since) & KSM_SINCE_MASK;
 
 	ksm_item_distrust(item);
 	if (!written)
@@ -116,7 +116,7 @@ void ksm_track_hashed(struct ksm_item *item, unsigned long pfn, bool clean, bool
 	if (clean) {
 		item->known = true;
 		item->frame = (u32)pfn;
-		item->since = (u8)ksm_cursor.scans;
+		item->since = ksm_cursor.scans & KSM_SINCE_MASK;
 	} else if (changed) {
 		item->wait = item->wait ?: 1;
 	} else if (item->wait) {

@@ -131,9 +131,11 @@ void ksm_unmerge_address(struct ksm_item *item)
 /**
  * ksm_unmerge_item - undo what ksm_merge_page() did for a record that could not be attached
  * @item: a volatile record that holds a reference to its anon_vma
+ * @hash: of the content it had before; the two share a place in the record
  */
-void ksm_unmerge_item(struct ksm_item *item)
+void ksm_unmerge_item(struct ksm_item *item, u32 hash)
 {
 	put_anon_vma(item->anon_vma);
+	item->hash = hash;
 	ksm_unmerge_address(item);
 }

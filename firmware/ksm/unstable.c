@@ -14,7 +14,7 @@
 static struct rb_root ksm_unstable_trees[MAX_NUMNODES];
 
 /* A record's block, which has the domain, is looked at only if the hash does not decide. */
-static int ksm_unstable_order(const void *key, const struct rb_node *rb)
+static __always_inline int ksm_unstable_order(const void *key, const struct rb_node *rb)
 {
 	const struct ksm_item *item = rb_entry(rb, struct ksm_item, rb);
 	const struct ksm_key *wanted = key;
@@ -23,7 +23,7 @@ static int ksm_unstable_order(const void *key, const struct rb_node *rb)
 	       ksm_order(wanted->domain, ksm_item_block(item)->domain);
 }
 
-static bool ksm_unstable_less(struct rb_node *a, const struct rb_node *b)
+static __always_inline bool ksm_unstable_less(struct rb_node *a, const struct rb_node *b)
 {
 	const struct ksm_item *one = rb_entry(a, struct ksm_item, rb);
 	const struct ksm_item *other = rb_entry(b, struct ksm_item, rb);
