@@ -28,10 +28,12 @@ def keep_run(
     warnings: int = 0,
     serial: str = "",
     settles: bool = True,
+    where: str = "",
 ) -> str:
     """Keep a run that merges `pages` in five full scans of two seconds; its id."""
     what = replace(context(board, (tag,)), workloads=(WorkloadRun("twins", seed=seed),))
     what = replace(what, identity=replace(what.identity, serial=serial))
+    what = replace(what, where=where or what.where)
     recording = store.begin(what)
     for _ in range(warnings):
         recording.event(EventKind.CONSOLE, "WARNING: CPU: 0 PID: 1 at mm/ksm.c:1")

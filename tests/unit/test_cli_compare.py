@@ -123,6 +123,18 @@ def test_single_runs_and_what_differs(compare: Compare, runs: Path) -> None:
     assert compare(f"run:{ids[0]}", f"run:{ids[8]}").returncode == ExitCode.INCONCLUSIVE
 
 
+def test_the_clock_of_an_emulator_is_told_apart_from_a_board_s(
+    compare: Compare, runs: Path
+) -> None:
+    with Store.open(runs) as store:
+        for tag in ("first", "second"):
+            run = keep_run(store, tag, 1000.0, where="rpi4 (emulated)")
+            store.tag(run, ["exact"])
+    assert "The board was emulated" in compare("tag:first", "tag:second").stdout
+    assert "The board was emulated" not in compare("tag:first", "tag:second", "--exact").stdout
+    assert "The board was emulated" not in compare("tag:old", "tag:again").stdout
+
+
 def test_two_boards_of_one_kind_are_not_the_same_thing(compare: Compare, runs: Path) -> None:
     with Store.open(runs) as store:
         for serial in ("100", "200"):
@@ -326,6 +338,7 @@ def test_own_minimum_effects(compare: Compare, tmp_path: Path) -> None:
         (["tag:old", "tag:slow", "--exact"], "counted in instructions"),
         (["tag:old", "--history"], "takes no A and B"),
         (["image:.", "image:.", "--board", "uml", "--exact"], "not emulated by QEMU"),
+        (["image:.", "image:.", "--board", "rpi4", "--exact"], "has several cores, always"),
     ],
 )
 def test_what_makes_no_sense_is_refused(compare: Compare, words: list[str], says: str) -> None:

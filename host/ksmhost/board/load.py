@@ -48,6 +48,7 @@ _KEYS: Mapping[str, type] = {
     "emulator.min_version": str,
     "emulator.args": list,
     "emulator.direct_args": list,
+    "emulator.one_core": bool,
 }
 
 
@@ -124,9 +125,9 @@ def _check(file: Path, key: str, value: object) -> None:
     kind = _KEYS.get(key)
     if kind is None:
         raise _wrong(file, f"unknown key '{key}'. Known: {', '.join(_KEYS)}.")
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise _wrong(file, f"'{key}' must be {kind.__name__}, not {value!r}.")
-    if isinstance(value, int) and value <= 0:
+    if isinstance(value, int) and kind is int and value <= 0:
         raise _wrong(file, f"'{key}' must be more than 0, not {value}.")
     if isinstance(value, list) and not all(isinstance(item, str) for item in value):
         raise _wrong(file, f"'{key}' must be a list of strings, not {value!r}.")
@@ -259,4 +260,5 @@ def _emulator(
         min_version=values.get("emulator.min_version", "0"),
         args=tuple(values.get("emulator.args", ())),
         direct_args=tuple(values.get("emulator.direct_args", ())),
+        one_core=values.get("emulator.one_core", True),
     )

@@ -107,6 +107,8 @@ class Emulator:
     """Through the boot loader, from the disk image."""
     direct_args: tuple[str, ...]
     """Straight into kernel and initramfs."""
+    one_core: bool = True
+    """Whether the machine can have a single core, as counting its instructions takes."""
 
 
 @dataclass(frozen=True, slots=True)

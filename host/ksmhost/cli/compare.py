@@ -251,7 +251,7 @@ def _print(found: Comparison, runs: tuple[list[Run], list[Run]], as_json: bool) 
     if as_json:
         typer.echo(json.dumps(json_of(found, differing)))
     else:
-        console().print(page(found, differing))
+        console().print(page(found, differing, runs))
     return EXIT_CODES[found.verdict]
 
 

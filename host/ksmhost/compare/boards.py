@@ -63,6 +63,13 @@ class Emulated:
                 todo="Leave --exact away, or compare on qemu-virt.",
                 code=ExitCode.USAGE,
             )
+        if self.exact and not machine.emulator.one_core:
+            raise KsmhostError(
+                f"The emulated {self.board.name} has several cores, always.",
+                means="Instructions can only be counted of a machine that has one.",
+                todo="Compare on qemu-virt: the arm64 boards share one kernel, bit for bit.",
+                code=ExitCode.USAGE,
+            )
         machine.product("manifest.json")
 
     @asynccontextmanager

@@ -16,7 +16,9 @@ from ksmhost.compare.sides import MUST_AGREE, Difference
 from ksmhost.compare.statistics import Effect, Verdict
 from ksmhost.compare.text import (
     COLUMNS,
+    Sides,
     cells,
+    of_emulator,
     plain_value,
     reasons,
     sentence,
@@ -30,9 +32,6 @@ from ksmhost.compare.verdict import Comparison, MetricResult
 from ksmhost.report.markup import Html, element, join, unbroken
 from ksmhost.report.page import Page, Section
 from ksmhost.report.plots import Line, Plot, draw, swatch
-from ksmhost.store.run import Run
-
-Sides = tuple[Sequence[Run], Sequence[Run]]
 
 _TONES: Final = {
     Verdict.BETTER: "good",
@@ -78,10 +77,8 @@ def _cautions(runs: Sides, differing: Sequence[Difference], exact: bool) -> list
         for each in differing
         if each.what in MUST_AGREE
     ]
-    emulated = any("(emulated)" in run.info.where for side in runs for run in side)
-    if emulated and not exact:
-        told.append("The board was emulated: its clock time is as good as its host's.")
-    return told
+    caution = of_emulator(runs, exact=exact)
+    return [*told, caution] if caution else told
 
 
 # -- how far apart ---------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from ksmhost.compare.troubles import Troubles
 from ksmhost.compare.verdict import Comparison, MetricResult
 from ksmhost.errors import ExitCode
 from ksmhost.sample.schema import Unit
+from ksmhost.store.run import Run
 
 EXIT_CODES: Final = {
     Verdict.BETTER: ExitCode.BETTER,
@@ -40,6 +41,8 @@ COLUMNS: Final = (
 )
 """Of the table, each with whether it holds numbers."""
 _MIB: Final = 1 << 20
+Sides = tuple[Sequence[Run], Sequence[Run]]
+"""The runs of A and of B."""
 
 
 def sentence(found: Comparison) -> str:
@@ -117,11 +120,23 @@ def reasons(found: Comparison) -> list[str]:
     ]
 
 
-def page(found: Comparison, differing: Sequence[Difference]) -> RenderableType:
+def of_emulator(runs: Sides, *, exact: bool) -> str:
+    """What to bear in mind of figures by an emulator's clock; empty for others."""
+    if exact or not any("(emulated)" in run.info.where for side in runs for run in side):
+        return ""
+    return (
+        "The board was emulated: its clock time is as good as its host's, and what is cheap on a "
+        "board may be dear, above all to flush an entry of the TLB, for which all cores stop. "
+        "--exact, on qemu-virt, counts instructions instead."
+    )
+
+
+def page(found: Comparison, differing: Sequence[Difference], runs: Sides) -> RenderableType:
     """The sentence, in what the runs differ, the table, and what the table leaves open."""
+    doubts = (*troubled(found), too_few(found), of_emulator(runs, exact=found.exact))
     parts: list[RenderableType] = [
         Text(sentence(found), style=_STYLES[found.verdict]),
-        *(Text(words, style="yellow") for words in (*troubled(found), too_few(found)) if words),
+        *(Text(words, style="yellow") for words in doubts if words),
         *(Text(words, style="yellow" if alarms else "dim") for words, alarms in _told(differing)),
         Text(),
         table(found),
