@@ -37,15 +37,18 @@ def test_it_costs_little_once_it_has_settled(ksm, workload, sampling):
 
 
 @pytest.mark.ksm_needs(workload="synthetic-mixed", counters="pages_sharing")
-def test_writes_stay_quick_after_merging(ksm, workload, sampling):
-    """Pages that are written again have to be copied first: a fault for whoever writes."""
+def test_writes_stay_quick_after_merging(board, ksm, workload, sampling):
+    """Pages that are written again have to be copied first: a fault for whoever writes.
+
+    An emulator's clock is its host's: in it only what is grossly slow shows.
+    """
     workload.start("synthetic-mixed")
     ksm.set(**FAST)
     with sampling(period_ms=200) as taken:
         taken.run_for(20)
     if taken.figures.write_p99_us is None:
         pytest.skip("this board's agent does not time writes")
-    assert taken.figures.write_p99_us <= 1000
+    assert taken.figures.write_p99_us <= (20_000 if board.emulated else 1000)
 
 
 def test_unmerging_gives_everything_back(ksm, workload, sampling):
