@@ -107,8 +107,8 @@ def ksm_objects(build_dir: Path) -> list[Path]:
     """KSM's object files: the engine's in mm/ksm/ without its tests, or the kernel's mm/ksm.o."""
     folder = build_dir / "kernel/mm"
     archive = folder / "ksm/built-in.a"
-    if archive.is_file():
-        names = sorted(_archived(archive.read_bytes()))
+    names = sorted(_archived(archive.read_bytes())) if archive.is_file() else []
+    if names:
         return [archive.with_name(name) for name in names if not name.endswith("_kunit.o")]
     single = folder / "ksm.o"
     if not single.is_file():
