@@ -169,12 +169,14 @@ bool ksm_advisor_rests(void)
 
 /**
  * ksm_advisor_set_mode - switch the advisor on or off; ksm_lock is held
- * @mode: what it is to do; pages_to_scan starts anew
+ * @mode: one of enum ksm_advisor_mode; pages_to_scan starts anew
+ *
+ * Return: 0.
  */
-void ksm_advisor_set_mode(enum ksm_advisor_mode mode)
+int ksm_advisor_set_mode(unsigned int mode)
 {
 	if (ksm_advisor.mode == mode)
-		return;
+		return 0;
 	WRITE_ONCE(ksm_advisor.mode, mode);
 	ksm_advisor.started = 0;
 	ksm_advisor.thorough = false;
@@ -183,6 +185,7 @@ void ksm_advisor_set_mode(enum ksm_advisor_mode mode)
 	ksm_advisor_hurry();
 	ksm_knobs.pages_to_scan = mode == KSM_ADVISOR_SCAN_TIME ? max(ksm_advisor.min_pages, 1U) :
 								  KSM_PAGES_DEFAULT;
+	return 0;
 }
 
 /**

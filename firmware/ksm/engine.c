@@ -6,6 +6,7 @@
  */
 #include "slots.c"
 #include "items.c"
+#include "tree.c"
 #include "stable.c"
 #include "unstable.c"
 #include "merge.c"

@@ -77,6 +77,8 @@ enum ksm_state {
 	KSM_STABLE,
 };
 
+#define KSM_AGE_BITS		4
+#define KSM_SINCE_BITS		7
 #define KSM_NID_BITS		(NODES_SHIFT ?: 1)
 
 /* Trees and lists ask for two free bits in a pointer; kmemleak does not look for them elsewhere. */
@@ -128,13 +130,13 @@ struct ksm_item {
 	u32 known:1;
 	u32 skips:4;
 	u32 backoff:3;
-	u32 age:4;
-	u32 since:7;
+	u32 age:KSM_AGE_BITS;
+	u32 since:KSM_SINCE_BITS;
 	u32 nid:KSM_NID_BITS;
 } __packed __aligned(KSM_ITEM_ALIGN);
 
-#define KSM_AGE_MAX		15
-#define KSM_SINCE_MASK		127
+#define KSM_AGE_MAX		((1U << KSM_AGE_BITS) - 1)
+#define KSM_SINCE_MASK		((1U << KSM_SINCE_BITS) - 1)
 
 /**
  * struct ksm_block - the records of KSM_BLOCK_PAGES neighbouring pages of one process
@@ -162,17 +164,12 @@ struct ksm_key {
 	u32 domain;
 };
 
-static inline int ksm_order(u32 a, u32 b)
-{
-	return a < b ? -1 : a > b;
-}
-
 /**
  * struct ksm_node - a merged page, in the stable tree
  * @rb: place in the tree, by @key; nodes of equal content stand side by side
+ * @key: with the hash of the content, which no longer changes
  * @sharers: items of the virtual pages that map it
  * @pfn: of the merged page; its folio->mapping points back here as long as it is ours
- * @key: with the hash of the content, which no longer changes
  * @count: length of @sharers
  * @nid: which stable tree @rb is in
  * @walked: when stale nodes were last looked for in the run that starts here (low part of jiffies)
@@ -183,9 +180,9 @@ static inline int ksm_order(u32 a, u32 b)
  */
 struct ksm_node {
 	struct rb_node rb;
+	struct ksm_key key;
 	struct hlist_head sharers;
 	unsigned long pfn;
-	struct ksm_key key;
 	unsigned int count;
 	int nid;
 	u32 walked;
@@ -325,7 +322,6 @@ extern unsigned long ksm_run;
 
 /* ksmd.c */
 void ksm_wake(void);
-void ksm_wake_sleeper(void);
 void ksm_hurry(void);
 #if IS_ENABLED(CONFIG_KUNIT)
 void ksm_twin_rehash(struct ksm_item *twin, struct page *twin_page);
@@ -355,6 +351,15 @@ static inline void ksm_news(void)
 	WRITE_ONCE(ksm_cursor.news, true);
 }
 
+/* Take the lowest of some bits out; returns its number. */
+static inline unsigned int ksm_take_bit(unsigned long *bits)
+{
+	unsigned int bit = __ffs(*bits);
+
+	*bits &= *bits - 1;
+	return bit;
+}
+
 /* gather.c */
 bool ksm_gather(struct ksm_batch *b);
 void ksm_batch_rewind(struct ksm_batch *b);
@@ -377,8 +382,10 @@ void ksm_track_hashed(struct ksm_item *item, unsigned long pfn, bool clean, bool
 /* Whether the entry of a folio's page tells all that is written to it. */
 static inline bool ksm_is_trackable(struct folio *folio)
 {
-	return !folio_test_large(folio) && folio_test_swapbacked(folio) &&
-	       !folio_test_swapcache(folio) && !folio_maybe_dma_pinned(folio);
+	const unsigned long what = BIT(PG_head) | BIT(PG_swapbacked) | BIT(PG_swapcache);
+
+	return (READ_ONCE(folio->flags) & what) == BIT(PG_swapbacked) &&
+	       !folio_maybe_dma_pinned(folio);
 }
 
 /* A record, not in the stable tree, knows its page no longer: the next visit reads it. */
@@ -446,6 +453,16 @@ static inline void ksm_domain_enter(struct ksm_slot *slot)
 {
 }
 #endif
+
+/* tree.c */
+enum ksm_tree { KSM_TREE_STABLE, KSM_TREE_UNSTABLE, KSM_TREES };
+
+extern struct rb_root ksm_trees[KSM_TREES][MAX_NUMNODES];
+
+bool ksm_tree_has(enum ksm_tree tree, const struct rb_node *rb, struct ksm_key key);
+void ksm_tree_add(enum ksm_tree tree, int nid, struct rb_node *rb, struct ksm_key key);
+struct rb_node *ksm_tree_first(enum ksm_tree tree, int nid, struct ksm_key key);
+struct rb_node *ksm_tree_next(enum ksm_tree tree, const struct rb_node *rb, struct ksm_key key);
 
 /* stable.c */
 enum ksm_folio_how { KSM_FOLIO_REF, KSM_FOLIO_LOCK, KSM_FOLIO_TRYLOCK };
@@ -591,7 +608,7 @@ static inline bool ksm_ranks(void)
 	return READ_ONCE(ksm_knobs.rank_areas) || ksm_advisor.is_short;
 }
 
-void ksm_advisor_set_mode(enum ksm_advisor_mode mode);
+int ksm_advisor_set_mode(unsigned int mode);
 void ksm_advisor_start(void);
 void ksm_advisor_stop(void);
 void ksm_advisor_hurry(void);

@@ -360,12 +360,13 @@ static const struct mm_walk_ops ksm_gather_ops = {
 
 static void ksm_batch_drop(struct ksm_batch *b, unsigned long visit)
 {
-	unsigned long i;
+	b->visit &= ~visit;
+	while (visit) {
+		unsigned int i = ksm_take_bit(&visit);
 
-	for_each_set_bit(i, &visit, KSM_BLOCK_PAGES)
 		if (!(b->riding & BIT(i)))
 			put_page(b->pages[i]);
-	b->visit &= ~visit;
+	}
 }
 
 /*
@@ -375,7 +376,7 @@ static void ksm_batch_drop(struct ksm_batch *b, unsigned long visit)
 static void ksm_batch_file(struct ksm_batch *b, struct vm_area_struct *vma)
 {
 	unsigned long seen = GENMASK(ksm_index(b->next - PAGE_SIZE), ksm_index(b->first));
-	unsigned long i;
+	unsigned long visit = b->visit;
 
 	ksm_items_forget(b->slot, ksm_cursor.address, b->first);
 	ksm_cursor.address = b->next;
@@ -385,7 +386,9 @@ static void ksm_batch_file(struct ksm_batch *b, struct vm_area_struct *vma)
 		ksm_batch_drop(b, b->visit);
 		return;
 	}
-	for_each_set_bit(i, &b->visit, KSM_BLOCK_PAGES) {
+	while (visit) {
+		unsigned int i = ksm_take_bit(&visit);
+
 		ksm_item_track(b->block, i);
 		flush_anon_page(vma, b->pages[i], b->block->start + i * PAGE_SIZE);
 		flush_dcache_page(b->pages[i]);

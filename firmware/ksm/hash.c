@@ -62,6 +62,8 @@ static __always_inline u32 ksm_hash_chunks(const void *address,
 /**
  * ksm_hash - hash a page's content
  * @page: a page of user space that the caller holds a reference to
+ *
+ * Context: that of a process, where vector registers may be used.
  */
 u32 ksm_hash(struct page *page)
 {
@@ -85,6 +87,8 @@ u32 ksm_hash(struct page *page)
  * @other: another one
  *
  * As memcmp_pages(), for which pages with memory tags differ from all others, and half its price.
+ *
+ * Context: as ksm_hash(); spinlocks may be held.
  */
 bool ksm_is_equal(struct page *page, struct page *other)
 {

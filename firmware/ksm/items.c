@@ -123,11 +123,12 @@ static void ksm_item_forget(struct ksm_block *block, struct ksm_item *item)
  */
 void ksm_block_forget(struct ksm_slot *slot, struct ksm_block *block, unsigned long absent)
 {
-	unsigned int i;
+	while (absent) {
+		struct ksm_item *item = &block->items[ksm_take_bit(&absent)];
 
-	for_each_set_bit(i, &absent, KSM_BLOCK_PAGES)
-		if (block->items[i].state != KSM_UNTRACKED)
-			ksm_item_forget(block, &block->items[i]);
+		if (item->state != KSM_UNTRACKED)
+			ksm_item_forget(block, item);
+	}
 	if (!block->used)
 		ksm_block_free(slot, block);
 }

@@ -295,9 +295,10 @@ static void ksm_visit(struct ksm_item *item, struct page *page, bool known, bool
 
 static void ksm_batch_visit(struct ksm_batch *b)
 {
-	unsigned long i;
+	unsigned long visit = b->visit;
 
-	for_each_set_bit(i, &b->visit, KSM_BLOCK_PAGES) {
+	while (visit) {
+		unsigned int i = ksm_take_bit(&visit);
 		struct page *page = b->pages[i];
 
 		ksm_visit(&b->block->items[i], page, b->known & BIT(i), b->clean & BIT(i));
@@ -410,19 +411,11 @@ static bool ksm_has_work(void)
 }
 
 /**
- * ksm_wake - there may be work for ksmd again
- */
-void ksm_wake(void)
-{
-	wake_up_interruptible(&ksm_wait);
-}
-
-/**
- * ksm_wake_sleeper - the time that ksmd sleeps has changed
+ * ksm_wake - there may be work for ksmd again, or the time that it sleeps has changed
  *
  * Changes are counted, since by the time ksmd looks the time may be what it was.
  */
-void ksm_wake_sleeper(void)
+void ksm_wake(void)
 {
 	atomic_inc_return(&ksm_sleep_changes);
 	wake_up_interruptible(&ksm_wait);
@@ -436,7 +429,7 @@ void ksm_wake_sleeper(void)
 void ksm_hurry(void)
 {
 	if (ksm_advisor_rests())
-		ksm_wake_sleeper();
+		ksm_wake();
 }
 
 /*

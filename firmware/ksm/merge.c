@@ -94,8 +94,8 @@ static pte_t ksm_new_pte(struct vm_area_struct *vma, struct page *kpage, pte_t o
 	return pte;
 }
 
-static void ksm_count_new_mapping(struct vm_area_struct *vma, unsigned long address,
-				  struct page *kpage)
+static void ksm_mapping_add(struct vm_area_struct *vma, unsigned long address,
+			    struct page *kpage)
 {
 	struct folio *kfolio = page_folio(kpage);
 
@@ -109,7 +109,7 @@ static void ksm_count_new_mapping(struct vm_area_struct *vma, unsigned long addr
 }
 
 /* The folio is no longer mapped where it was. */
-static void ksm_count_old_mapping(struct vm_area_struct *vma, struct folio *folio)
+static void ksm_mapping_drop(struct vm_area_struct *vma, struct folio *folio)
 {
 	folio_remove_rmap_pte(folio, &folio->page, vma);
 	if (folio_test_swapcache(folio) && !folio_mapped(folio))
@@ -158,7 +158,7 @@ int ksm_split(struct page *page)
  * Whether nobody can write to a small, locked folio any more, now that its entry is cleared, and
  * @kpage has its bytes. Other mappings of the folio are write-protected: a fork made them.
  */
-static int ksm_check(struct folio *folio, struct page *kpage)
+static int ksm_verify(struct folio *folio, struct page *kpage)
 {
 	struct page *page = &folio->page;
 
@@ -171,9 +171,23 @@ static int ksm_check(struct folio *folio, struct page *kpage)
 	return 0;
 }
 
+/* What takes the place of a folio's entry: it maps the merged page, or the folio as one. */
+static pte_t ksm_merged_pte(struct vm_area_struct *vma, unsigned long address, pte_t old,
+			    struct folio *folio, struct page *kpage)
+{
+	if (pte_dirty(old))
+		folio_mark_dirty(folio);
+	if (!kpage) {
+		ksm_make_merged(folio);
+		return pte_wrprotect(pte_mkclean(old));
+	}
+	ksm_mapping_add(vma, address, kpage);
+	return ksm_new_pte(vma, kpage, old);
+}
+
 /*
  * Clear one entry, compare, replace it: all of it with the page table locked, so that who writes to
- * the page meanwhile waits for about a microsecond, and finds either page.
+ * the page meanwhile waits as long as it takes to compare two pages, and finds either page.
  */
 static int ksm_merge_entry(struct vm_area_struct *vma, unsigned long address, pte_t *ptep,
 			   struct folio *folio, struct page *kpage)
@@ -183,19 +197,12 @@ static int ksm_merge_entry(struct vm_area_struct *vma, unsigned long address, pt
 
 	flush_cache_page(vma, address, folio_pfn(folio));
 	pte = ptep_clear_flush(vma, address, ptep);
-	err = ksm_check(folio, kpage);
-	if (!err && pte_dirty(pte))
-		folio_mark_dirty(folio);
-	if (!err && kpage) {
-		ksm_count_new_mapping(vma, address, kpage);
-		pte = ksm_new_pte(vma, kpage, pte);
-	} else if (!err) {
-		ksm_make_merged(folio);
-		pte = pte_wrprotect(pte_mkclean(pte));
-	}
+	err = ksm_verify(folio, kpage);
+	if (!err)
+		pte = ksm_merged_pte(vma, address, pte, folio, kpage);
 	set_pte_at(vma->vm_mm, address, ptep, pte);
 	if (!err && kpage)
-		ksm_count_old_mapping(vma, folio);
+		ksm_mapping_drop(vma, folio);
 	return err;
 }
 
@@ -258,7 +265,7 @@ int ksm_merge_page(struct ksm_item *item, struct page *page, struct page *kpage)
 	struct vm_area_struct *vma;
 	int err = -EFAULT;
 
-	/* Protecting the page cleans its entry: what was written before shows no longer. */
+	/* Protecting the page cleans its entry; and if that fails, its hash may be the reason. */
 	ksm_item_distrust(item);
 	mmap_read_lock(mm);
 	vma = ksm_area(mm, address);

@@ -265,9 +265,10 @@ __visible int __ksm_enter(struct mm_struct *mm)
 
 	set_bit(MMF_VM_MERGEABLE, &mm->flags);
 	mmgrab(mm);
-	ksm_hurry();
 	if (first)
 		ksm_wake();
+	else
+		ksm_hurry();
 	trace_ksm_enter(mm);
 	return 0;
 }

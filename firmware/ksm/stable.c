@@ -14,11 +14,7 @@
 
 #include "engine.h"
 
-static struct rb_root ksm_stable_trees[MAX_NUMNODES];
 static struct kmem_cache *ksm_node_cache;
-
-/* Nodes without a known mapping: their pages may go unseen, so that each pass looks after them. */
-static unsigned long ksm_orphans;
 
 int __init ksm_stable_init(void)
 {
@@ -33,22 +29,9 @@ static struct ksm_node *ksm_node_of(const struct rb_node *rb)
 	return rb_entry_safe(rb, struct ksm_node, rb);
 }
 
-static __always_inline int ksm_stable_order(const void *key, const struct rb_node *rb)
-{
-	const struct ksm_key *wanted = key, *have = &rb_entry(rb, struct ksm_node, rb)->key;
-
-	return ksm_order(wanted->hash, have->hash) ?: ksm_order(wanted->domain, have->domain);
-}
-
-/* New nodes go to the left of their equals. */
-static bool ksm_stable_before(struct rb_node *a, const struct rb_node *b)
-{
-	return ksm_stable_order(&rb_entry(a, struct ksm_node, rb)->key, b) <= 0;
-}
-
 static bool ksm_same_run(const struct rb_node *rb, const struct ksm_node *node)
 {
-	return rb && !ksm_stable_order(&node->key, rb);
+	return ksm_tree_has(KSM_TREE_STABLE, rb, node->key);
 }
 
 /* Whether a node stands alone, with one other, or with more: the last two make a chain. */
@@ -74,16 +57,16 @@ static void ksm_count_run(struct ksm_node *node, int sign)
 		ksm_stat.dups += neighbours == 1 ? 2 * sign : sign;
 }
 
-static void ksm_tree_insert(struct ksm_node *node)
+static void ksm_node_insert(struct ksm_node *node)
 {
-	rb_add(&node->rb, &ksm_stable_trees[node->nid], ksm_stable_before);
+	ksm_tree_add(KSM_TREE_STABLE, node->nid, &node->rb, node->key);
 	ksm_count_run(node, 1);
 }
 
-static void ksm_tree_erase(struct ksm_node *node)
+static void ksm_node_erase(struct ksm_node *node)
 {
 	ksm_count_run(node, -1);
-	rb_erase(&node->rb, &ksm_stable_trees[node->nid]);
+	rb_erase(&node->rb, &ksm_trees[KSM_TREE_STABLE][node->nid]);
 }
 
 /**
@@ -92,27 +75,12 @@ static void ksm_tree_erase(struct ksm_node *node)
  */
 void ksm_node_place(struct ksm_node *node)
 {
-	ksm_tree_erase(node);
+	ksm_node_erase(node);
 	node->nid = ksm_nid(READ_ONCE(node->pfn));
-	ksm_tree_insert(node);
+	ksm_node_insert(node);
 }
 
 /* -- sharers ----------------------------------------------------------------------------------- */
-
-static void ksm_count_sharer(struct ksm_node *node, struct ksm_item *item, int sign)
-{
-	if (sign > 0)
-		node->count++;
-	if (node->count > 1)
-		ksm_stat.sharing += sign;
-	else
-		ksm_stat.shared += sign;
-	if (node->count == 1)
-		ksm_orphans -= sign;
-	if (sign < 0)
-		node->count--;
-	ksm_item_mm(item)->ksm_merging_pages += sign;
-}
 
 /**
  * ksm_node_attach - list a record at the merged page that is mapped at its address
@@ -124,14 +92,22 @@ void ksm_node_attach(struct ksm_node *node, struct ksm_item *item)
 	item->state = KSM_STABLE;
 	item->node = node;
 	hlist_add_head(&item->sharer, &node->sharers);
-	ksm_count_sharer(node, item, 1);
+	if (node->count++)
+		ksm_stat.sharing++;
+	else
+		ksm_stat.shared++;
+	ksm_item_mm(item)->ksm_merging_pages++;
 	ksm_news();
 }
 
 static void ksm_item_release(struct ksm_node *node, struct ksm_item *item)
 {
 	hlist_del(&item->sharer);
-	ksm_count_sharer(node, item, -1);
+	if (--node->count)
+		ksm_stat.sharing--;
+	else
+		ksm_stat.shared--;
+	ksm_item_mm(item)->ksm_merging_pages--;
 	put_anon_vma(item->anon_vma);
 	item->hash = node->key.hash;
 	item->state = KSM_VOLATILE;
@@ -150,8 +126,7 @@ static void ksm_node_drop(struct ksm_node *node)
 		cond_resched();
 	}
 	trace_ksm_remove_ksm_page(node->pfn);
-	ksm_tree_erase(node);
-	ksm_orphans--;
+	ksm_node_erase(node);
 	ksm_stat.nodes--;
 	kmem_cache_free(ksm_node_cache, node);
 }
@@ -267,8 +242,7 @@ struct ksm_node *ksm_node_new(struct folio *folio, struct ksm_key key)
 	node->key = key;
 	node->nid = ksm_nid(node->pfn);
 	node->walked = (u32)jiffies;
-	ksm_tree_insert(node);
-	ksm_orphans++;
+	ksm_node_insert(node);
 	ksm_stat.nodes++;
 	ksm_folio_set_node(folio, node);
 	return node;
@@ -291,14 +265,14 @@ static void ksm_node_check(struct ksm_node *node)
 
 static struct ksm_node *ksm_next_alike(struct ksm_node *node)
 {
-	return ksm_node_of(rb_next_match(&node->key, &node->rb, ksm_stable_order));
+	return ksm_node_of(ksm_tree_next(KSM_TREE_STABLE, &node->rb, node->key));
 }
 
 static struct ksm_node *ksm_first_alike(struct ksm_key key, int nid, struct ksm_node *after)
 {
 	if (after)
 		return ksm_next_alike(after);
-	return ksm_node_of(rb_find_first(&key, &ksm_stable_trees[nid], ksm_stable_order));
+	return ksm_node_of(ksm_tree_first(KSM_TREE_STABLE, nid, key));
 }
 
 /* Take the stale nodes out of a run, unless that was done a short while ago. */
@@ -388,10 +362,10 @@ void ksm_stable_sweep(void)
 	struct rb_node *rb, *next;
 	int nid;
 
-	if (!ksm_orphans)
+	if (ksm_stat.nodes == ksm_stat.shared)
 		return;
 	for (nid = 0; nid < nr_node_ids; nid++) {
-		for (rb = rb_first(&ksm_stable_trees[nid]); rb; rb = next) {
+		for (rb = rb_first(&ksm_trees[KSM_TREE_STABLE][nid]); rb; rb = next) {
 			next = rb_next(rb);
 			if (!ksm_node_of(rb)->count)
 				ksm_node_check(ksm_node_of(rb));
@@ -430,7 +404,7 @@ int ksm_stable_clear(void)
 	int nid, err = 0;
 
 	for (nid = 0; nid < nr_node_ids; nid++) {
-		for (rb = rb_first(&ksm_stable_trees[nid]); rb; rb = next) {
+		for (rb = rb_first(&ksm_trees[KSM_TREE_STABLE][nid]); rb; rb = next) {
 			next = rb_next(rb);
 			if (ksm_node_clear(ksm_node_of(rb)))
 				err = -EBUSY;
@@ -453,7 +427,7 @@ void ksm_stable_offline(unsigned long start_pfn, unsigned long end_pfn)
 	int nid;
 
 	for (nid = 0; nid < nr_node_ids; nid++) {
-		for (rb = rb_first(&ksm_stable_trees[nid]); rb; rb = next) {
+		for (rb = rb_first(&ksm_trees[KSM_TREE_STABLE][nid]); rb; rb = next) {
 			struct ksm_node *node = ksm_node_of(rb);
 
 			next = rb_next(rb);

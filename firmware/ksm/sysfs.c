@@ -18,13 +18,6 @@ struct ksm_knob {
 	bool boolean;
 };
 
-/* With a budget ksmd may sleep for long: it is to know of each new setting. */
-static void ksm_setting_changed(void)
-{
-	if (READ_ONCE(ksm_advisor.mode) == KSM_ADVISOR_BUDGET)
-		ksm_wake_sleeper();
-}
-
 static ssize_t ksm_knob_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%u\n", *container_of(attr, struct ksm_knob, attr)->value);
@@ -46,10 +39,7 @@ static ssize_t ksm_knob_store(struct kobject *kobj, struct kobj_attribute *attr,
 		return -EINVAL;
 	}
 	WRITE_ONCE(*knob->value, value);
-	if (knob->value == &ksm_knobs.sleep_ms)
-		ksm_wake_sleeper();
-	else
-		ksm_setting_changed();
+	ksm_wake();	/* who may sleep for long, by what it knew */
 	return count;
 }
 
@@ -86,12 +76,39 @@ static struct ksm_knob advisor_budget_permille_knob = {
 	.max = KSM_PERMILLE,
 };
 
-/* -- knobs with rules of their own ------------------------------------------------------------- */
+/* -- counters ---------------------------------------------------------------------------------- */
 
-static ssize_t pages_to_scan_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+struct ksm_counter {
+	struct kobj_attribute attr;
+	const unsigned long *value;
+};
+
+static ssize_t ksm_counter_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
-	return sysfs_emit(buf, "%u\n", ksm_knobs.pages_to_scan);
+	return sysfs_emit(buf, "%lu\n", *container_of(attr, struct ksm_counter, attr)->value);
 }
+
+#define KSM_COUNTER(_name, _value)							\
+	static struct ksm_counter _name##_counter = {					\
+		.attr = __ATTR(_name, 0444, ksm_counter_show, NULL),			\
+		.value = &(_value),							\
+	}
+
+KSM_COUNTER(pages_scanned, ksm_stat.scanned);
+KSM_COUNTER(pages_shared, ksm_stat.shared);
+KSM_COUNTER(pages_sharing, ksm_stat.sharing);
+KSM_COUNTER(pages_unshared, ksm_stat.unshared);
+KSM_COUNTER(pages_skipped, ksm_stat.skipped);
+/* Ours: entries cleaned so that the next write shows, and writes that did. */
+KSM_COUNTER(pages_cleaned, ksm_stat.cleaned);
+KSM_COUNTER(pages_rewritten, ksm_stat.rewritten);
+KSM_COUNTER(full_scans, ksm_cursor.scans);
+/* Ours: a battery pays for each. */
+KSM_COUNTER(ksmd_wakeups, ksm_stat.wakeups);
+KSM_COUNTER(stable_node_chains, ksm_stat.chains);
+KSM_COUNTER(stable_node_dups, ksm_stat.dups);
+
+/* -- knobs with rules of their own ------------------------------------------------------------- */
 
 static ssize_t pages_to_scan_store(struct kobject *kobj, struct kobj_attribute *attr,
 				   const char *buf, size_t count)
@@ -104,60 +121,67 @@ static ssize_t pages_to_scan_store(struct kobject *kobj, struct kobj_attribute *
 	return count;
 }
 
-static struct kobj_attribute pages_to_scan_attr = __ATTR_RW(pages_to_scan);
+static struct ksm_knob pages_to_scan_knob = {
+	.attr = __ATTR(pages_to_scan, 0644, ksm_knob_show, pages_to_scan_store),
+	.value = &ksm_knobs.pages_to_scan,
+};
 
-static ssize_t run_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+/* Change what ksmd's records depend on. */
+static ssize_t ksm_set_locked(int (*set)(unsigned int value), unsigned int value, size_t count)
 {
-	return sysfs_emit(buf, "%lu\n", ksm_run);
+	int err;
+
+	mutex_lock(&ksm_lock);
+	ksm_wait_while_offlining();
+	err = set(value);
+	mutex_unlock(&ksm_lock);
+	ksm_wake();
+	return err ?: count;
+}
+
+static int ksm_set_run(unsigned int run)
+{
+	int err = 0;
+
+	if (ksm_run == run)
+		return 0;
+	ksm_run = run;
+	if (run == KSM_RUN_UNMERGE)
+		err = ksm_unmerge_all();
+	if (err)
+		ksm_run = KSM_RUN_STOP;
+	return err;
 }
 
 static ssize_t run_store(struct kobject *kobj, struct kobj_attribute *attr, const char *buf,
 			 size_t count)
 {
 	unsigned int run;
-	int err = 0;
 
 	if (kstrtouint(buf, 10, &run) || run > KSM_RUN_UNMERGE)
 		return -EINVAL;
-	mutex_lock(&ksm_lock);
-	ksm_wait_while_offlining();
-	if (ksm_run != run) {
-		ksm_run = run;
-		if (run == KSM_RUN_UNMERGE)
-			err = ksm_unmerge_all();
-		if (err)
-			ksm_run = KSM_RUN_STOP;
-	}
-	mutex_unlock(&ksm_lock);
-	ksm_setting_changed();
-	if (run == KSM_RUN_MERGE)
-		ksm_wake();
-	return err ?: count;
+	return ksm_set_locked(ksm_set_run, run, count);
 }
 
-static struct kobj_attribute run_attr = __ATTR_RW(run);
+static struct ksm_counter run_knob = {
+	.attr = __ATTR(run, 0644, ksm_counter_show, run_store),
+	.value = &ksm_run,
+};
 
 /* What merged pages were made by can only change while there are none. */
 static int ksm_set_unmerged(unsigned int *knob, unsigned int value)
 {
-	int err = 0;
-
-	mutex_lock(&ksm_lock);
-	ksm_wait_while_offlining();
-	if (*knob != value) {
-		if (ksm_stat.shared || ksm_stable_clear())
-			err = -EBUSY;
-		else
-			WRITE_ONCE(*knob, value);
-	}
-	mutex_unlock(&ksm_lock);
-	ksm_setting_changed();
-	return err;
+	if (*knob == value)
+		return 0;
+	if (ksm_stat.shared || ksm_stable_clear())
+		return -EBUSY;
+	WRITE_ONCE(*knob, value);
+	return 0;
 }
 
-static ssize_t max_page_sharing_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+static int ksm_set_sharing(unsigned int sharing)
 {
-	return sysfs_emit(buf, "%u\n", ksm_knobs.max_sharing);
+	return ksm_set_unmerged(&ksm_knobs.max_sharing, sharing);
 }
 
 static ssize_t max_page_sharing_store(struct kobject *kobj, struct kobj_attribute *attr,
@@ -169,16 +193,18 @@ static ssize_t max_page_sharing_store(struct kobject *kobj, struct kobj_attribut
 		return err;
 	if (sharing < 2)
 		return -EINVAL;
-	return ksm_set_unmerged(&ksm_knobs.max_sharing, sharing) ?: count;
+	return ksm_set_locked(ksm_set_sharing, sharing, count);
 }
 
-static struct kobj_attribute max_page_sharing_attr = __ATTR_RW(max_page_sharing);
+static struct ksm_knob max_page_sharing_knob = {
+	.attr = __ATTR(max_page_sharing, 0644, ksm_knob_show, max_page_sharing_store),
+	.value = &ksm_knobs.max_sharing,
+};
 
 #ifdef CONFIG_NUMA
-static ssize_t merge_across_nodes_show(struct kobject *kobj, struct kobj_attribute *attr,
-				       char *buf)
+static int ksm_set_across_nodes(unsigned int across)
 {
-	return sysfs_emit(buf, "%u\n", ksm_knobs.across_nodes);
+	return ksm_set_unmerged(&ksm_knobs.across_nodes, across);
 }
 
 static ssize_t merge_across_nodes_store(struct kobject *kobj, struct kobj_attribute *attr,
@@ -191,10 +217,13 @@ static ssize_t merge_across_nodes_store(struct kobject *kobj, struct kobj_attrib
 		return err;
 	if (across > 1)
 		return -EINVAL;
-	return ksm_set_unmerged(&ksm_knobs.across_nodes, across) ?: count;
+	return ksm_set_locked(ksm_set_across_nodes, across, count);
 }
 
-static struct kobj_attribute merge_across_nodes_attr = __ATTR_RW(merge_across_nodes);
+static struct ksm_knob merge_across_nodes_knob = {
+	.attr = __ATTR(merge_across_nodes, 0644, ksm_knob_show, merge_across_nodes_store),
+	.value = &ksm_knobs.across_nodes,
+};
 #endif
 
 /* A knob that is one of several words: show them all, the one in force in brackets. */
@@ -203,9 +232,9 @@ static ssize_t ksm_show_choice(char *buf, const char * const *words, int count, 
 	int i, length = 0;
 
 	for (i = 0; i < count; i++)
-		length += sysfs_emit_at(buf, length, i == chosen ? "%s[%s]" : "%s%s",
-					i ? " " : "", words[i]);
-	return length + sysfs_emit_at(buf, length, "\n");
+		length += sysfs_emit_at(buf, length, i == chosen ? "[%s] " : "%s ", words[i]);
+	buf[length - 1] = '\n';
+	return length;
 }
 
 static const char * const ksm_domains[] = {
@@ -233,26 +262,15 @@ static int ksm_set_domains(unsigned int domains)
 	ksm_run = KSM_RUN_UNMERGE;
 	err = ksm_unmerge_all();
 	ksm_run = run;
-	if (!err && ksm_stable_clear())
-		err = -EBUSY;
-	if (!err)
-		WRITE_ONCE(ksm_knobs.domains, domains);
-	return err;
+	return err ?: ksm_set_unmerged(&ksm_knobs.domains, domains);
 }
 
 static ssize_t merge_domain_store(struct kobject *kobj, struct kobj_attribute *attr,
 				  const char *buf, size_t count)
 {
-	int err, domains = sysfs_match_string(ksm_domains, buf);
+	int domains = sysfs_match_string(ksm_domains, buf);
 
-	if (domains < 0)
-		return domains;
-	mutex_lock(&ksm_lock);
-	ksm_wait_while_offlining();
-	err = ksm_set_domains(domains);
-	mutex_unlock(&ksm_lock);
-	ksm_setting_changed();
-	return err ?: count;
+	return domains < 0 ? domains : ksm_set_locked(ksm_set_domains, domains, count);
 }
 
 static struct kobj_attribute merge_domain_attr = __ATTR_RW(merge_domain);
@@ -271,48 +289,12 @@ static ssize_t advisor_mode_store(struct kobject *kobj, struct kobj_attribute *a
 {
 	int mode = sysfs_match_string(ksm_advisor_modes, buf);
 
-	if (mode < 0)
-		return mode;
-	mutex_lock(&ksm_lock);
-	ksm_advisor_set_mode(mode);
-	mutex_unlock(&ksm_lock);
-	ksm_wake_sleeper();
-	return count;
+	return mode < 0 ? mode : ksm_set_locked(ksm_advisor_set_mode, mode, count);
 }
 
 static struct kobj_attribute advisor_mode_attr = __ATTR_RW(advisor_mode);
 
-/* -- counters ---------------------------------------------------------------------------------- */
-
-struct ksm_counter {
-	struct kobj_attribute attr;
-	unsigned long *value;
-};
-
-static ssize_t ksm_counter_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
-{
-	return sysfs_emit(buf, "%lu\n", *container_of(attr, struct ksm_counter, attr)->value);
-}
-
-#define KSM_COUNTER(_name, _value)							\
-	static struct ksm_counter _name##_counter = {					\
-		.attr = __ATTR(_name, 0444, ksm_counter_show, NULL),			\
-		.value = &(_value),							\
-	}
-
-KSM_COUNTER(pages_scanned, ksm_stat.scanned);
-KSM_COUNTER(pages_shared, ksm_stat.shared);
-KSM_COUNTER(pages_sharing, ksm_stat.sharing);
-KSM_COUNTER(pages_unshared, ksm_stat.unshared);
-KSM_COUNTER(pages_skipped, ksm_stat.skipped);
-/* Ours: entries cleaned so that the next write shows, and writes that did. */
-KSM_COUNTER(pages_cleaned, ksm_stat.cleaned);
-KSM_COUNTER(pages_rewritten, ksm_stat.rewritten);
-KSM_COUNTER(full_scans, ksm_cursor.scans);
-/* Ours: a battery pays for each. */
-KSM_COUNTER(ksmd_wakeups, ksm_stat.wakeups);
-KSM_COUNTER(stable_node_chains, ksm_stat.chains);
-KSM_COUNTER(stable_node_dups, ksm_stat.dups);
+/* -- counters that are reckoned ---------------------------------------------------------------- */
 
 static ssize_t pages_volatile_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
@@ -358,14 +340,14 @@ static ssize_t general_profit_show(struct kobject *kobj, struct kobj_attribute *
 static struct kobj_attribute general_profit_attr = __ATTR_RO(general_profit);
 
 static struct attribute *ksm_attrs[] = {
-	&run_attr.attr,
-	&pages_to_scan_attr.attr,
+	&run_knob.attr.attr,
+	&pages_to_scan_knob.attr.attr,
 	&sleep_millisecs_knob.attr.attr,
 	&max_kernel_pages_knob.attr.attr,
-	&max_page_sharing_attr.attr,
+	&max_page_sharing_knob.attr.attr,
 	&stable_node_chains_prune_millisecs_knob.attr.attr,
 #ifdef CONFIG_NUMA
-	&merge_across_nodes_attr.attr,
+	&merge_across_nodes_knob.attr.attr,
 #endif
 	&merge_domain_attr.attr,
 	&use_zero_pages_knob.attr.attr,

@@ -18,6 +18,9 @@
  */
 #include "engine.h"
 
+/* No page is known for longer than a part of a pass's number can tell. */
+static_assert(KSM_TRUST_PASSES + KSM_REGION_PASSES <= KSM_SINCE_MASK);
+
 /**
  * ksm_tracks - whether dirty bits tell what is written to an area now
  * @vma: the area; the page table to be looked at is locked

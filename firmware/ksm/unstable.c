@@ -11,28 +11,6 @@
  */
 #include "engine.h"
 
-static struct rb_root ksm_unstable_trees[MAX_NUMNODES];
-
-/* A record's block, which has the domain, is looked at only if the hash does not decide. */
-static __always_inline int ksm_unstable_order(const void *key, const struct rb_node *rb)
-{
-	const struct ksm_item *item = rb_entry(rb, struct ksm_item, rb);
-	const struct ksm_key *wanted = key;
-
-	return ksm_order(wanted->hash, item->hash) ?:
-	       ksm_order(wanted->domain, ksm_item_block(item)->domain);
-}
-
-static __always_inline bool ksm_unstable_less(struct rb_node *a, const struct rb_node *b)
-{
-	const struct ksm_item *one = rb_entry(a, struct ksm_item, rb);
-	const struct ksm_item *other = rb_entry(b, struct ksm_item, rb);
-
-	if (one->hash != other->hash)
-		return one->hash < other->hash;
-	return ksm_item_block(one)->domain < ksm_item_block(other)->domain;
-}
-
 /**
  * ksm_unstable_insert - file a record under its key
  * @item: a volatile record
@@ -42,7 +20,7 @@ void ksm_unstable_insert(struct ksm_item *item, int nid)
 {
 	item->nid = nid;
 	item->state = KSM_UNSTABLE;
-	rb_add(&item->rb, &ksm_unstable_trees[nid], ksm_unstable_less);
+	ksm_tree_add(KSM_TREE_UNSTABLE, nid, &item->rb, ksm_item_key(item));
 	ksm_stat.unshared++;
 }
 
@@ -52,7 +30,7 @@ void ksm_unstable_insert(struct ksm_item *item, int nid)
  */
 void ksm_unstable_erase(struct ksm_item *item)
 {
-	rb_erase(&item->rb, &ksm_unstable_trees[item->nid]);
+	rb_erase(&item->rb, &ksm_trees[KSM_TREE_UNSTABLE][item->nid]);
 	item->state = KSM_VOLATILE;
 	ksm_stat.unshared--;
 }
@@ -64,9 +42,7 @@ void ksm_unstable_erase(struct ksm_item *item)
  */
 struct ksm_item *ksm_unstable_first(struct ksm_key key, int nid)
 {
-	struct rb_node *rb = rb_find_first(&key, &ksm_unstable_trees[nid], ksm_unstable_order);
-
-	return rb_entry_safe(rb, struct ksm_item, rb);
+	return rb_entry_safe(ksm_tree_first(KSM_TREE_UNSTABLE, nid, key), struct ksm_item, rb);
 }
 
 /**
@@ -75,8 +51,7 @@ struct ksm_item *ksm_unstable_first(struct ksm_key key, int nid)
  */
 struct ksm_item *ksm_unstable_next(struct ksm_item *item)
 {
-	struct ksm_key key = ksm_item_key(item);
-	struct rb_node *rb = rb_next_match(&key, &item->rb, ksm_unstable_order);
+	struct rb_node *rb = ksm_tree_next(KSM_TREE_UNSTABLE, &item->rb, ksm_item_key(item));
 
 	return rb_entry_safe(rb, struct ksm_item, rb);
 }
