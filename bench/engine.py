@@ -11,7 +11,9 @@ Builds what it needs, then measures
   - the size of the engine's code and data, from its object files.
 
 Every workload runs on a kernel just booted. Figures are per page and scan, except the duplicates'
-one: per page for all scans until they are merged.
+one: per page for all scans until they are merged. "Own time" is not ksmd's, but that of the program
+whose pages they are, for its writes between two scans (qemu-virt only: User-Mode Linux has no page
+fault that is worth measuring).
 """
 
 from __future__ import annotations
@@ -61,6 +63,8 @@ class Workload:
     """Measured until the last write has led to a merge, for so many scans at most."""
     rank_areas: bool = False
     """Only where there is such a knob: mainline is measured without."""
+    own: bool = False
+    """The program's time for its writes instead of ksmd's; counted instructions only."""
 
     def measured_all(self, scans: int) -> bool:
         """Whether so many measured scans are all there must be."""
@@ -95,6 +99,10 @@ WORKLOADS = (
         until_merged=True,
         smart_scan=1,
     ),
+    # By then the engine cleans no page that is written soon after.
+    Workload("own time: memset of all pages", "all-filled", 20, 10, own=True),
+    Workload("own time: one word in every page", "all-written", 20, 10, own=True),
+    Workload("own time: one word in a random 5 %", "random-written", 60, 20, own=True),
 )
 
 
@@ -123,9 +131,11 @@ async def measure(engine: str, board: str, pages: int, workload: Workload) -> Fi
     if outcome.problem:
         raise KsmhostError(f"{board}, {engine}, {workload.name}: {outcome.problem}")
     scans = outcome.matches(r"^scan cpu_ns=(\d+) wall_ns=(\d+)$")
-    if not workload.measured_all(len(scans)):
+    own = outcome.matches(r"^own cpu_ns=(\d+)$")
+    if not workload.measured_all(len(scans)) or len(own) != len(scans):
         raise KsmhostError(f"{board}, {engine}, {workload.name}: a line was lost on the console.")
-    costs = [int(scan[1] if exact else scan[2]) for scan in scans]
+    chosen = own if workload.own else scans
+    costs = [int(line[1] if exact else line[2]) for line in chosen]
     return Figure(board, engine, pages, workload.name, _cost(workload, exact, costs) / pages,
                   UNITS[board])  # fmt: skip
 
@@ -155,7 +165,9 @@ def table(figures: Iterable[Figure], engines: Sequence[str]) -> list[str]:
         lines += ["", _row(f"{board}, {pages:,} pages: {here[0].unit}/page", engines, "ratio")]
         for workload in dict.fromkeys(figure.workload for figure in here):
             values = {f.engine: f.per_page for f in here if f.workload == workload}
-            cells = [f"{values[engine]:,.0f}" for engine in engines]
+            cells = [
+                f"{values[engine]:,.{0 if values[engine] >= 100 else 1}f}" for engine in engines
+            ]
             lines.append(_row(workload, cells, _ratio([values[engine] for engine in engines])))
     return lines
 
@@ -198,6 +210,8 @@ async def measure_all(engines: Sequence[str], boards: Sequence[str], pages: Sequ
     for board in boards:
         for count in pages or PAGES[board]:
             for workload in workloads:
+                if workload.own and board != EXACT_BOARD:
+                    continue
                 for engine in engines:
                     figures.append(await measure(engine, board, count, workload))
                     print(f"{board} {count:,} {workload.name}: {engine} "

@@ -7,6 +7,7 @@
  *
  *   unique        every page has a content of its own and nobody writes
  *   few-written   the same, and one word of every twentieth page is changed before each scan
+ *   random-written  the same, the pages drawn anew each time, by the same numbers in each run
  *   all-written   the same with every page
  *   all-filled    every page is filled anew before each scan
  *   duplicates    each content is there COPIES times
@@ -38,6 +39,7 @@ struct workload {
 	const char *name;
 	size_t copies;	    /* pages that share one content */
 	size_t write_every; /* one page of so many is written before each scan; 0 is none */
+	bool random;	    /* as many, but any of them */
 	bool fill;	    /* all of it, not one word */
 	bool burst;	    /* BURST pages are made alike, and merge */
 };
@@ -45,6 +47,7 @@ struct workload {
 static const struct workload workloads[] = {
 	{ "unique", .copies = 1 },
 	{ "few-written", .copies = 1, .write_every = FEW },
+	{ "random-written", .copies = 1, .write_every = FEW, .random = true },
 	{ "all-written", .copies = 1, .write_every = 1 },
 	{ "all-filled", .copies = 1, .write_every = 1, .fill = true },
 	{ "duplicates", .copies = COPIES },
@@ -70,16 +73,29 @@ static uint64_t *make_memory(const struct workload *what, size_t pages)
 	return memory;
 }
 
-/* Other pages each time: a page's turn comes every write_every scans. */
+/* The next of a row of numbers (xorshift64, Marsaglia 2003). */
+static uint64_t draw(void)
+{
+	static uint64_t state = 88172645463325252ULL;
+
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return state;
+}
+
+/* Other pages each time: a page's turn comes every write_every scans, on average if it is drawn. */
 static void write_some(const struct workload *what, uint64_t *memory, size_t pages, size_t scan)
 {
 	if (!what->write_every)
 		return;
 	for (size_t i = scan % what->write_every; i < pages; i += what->write_every) {
+		uint64_t *page = memory + (what->random ? draw() % pages : i) * WORDS_PER_PAGE;
+
 		if (what->fill)
-			memset(memory + i * WORDS_PER_PAGE, (int)(scan + i), 4096);
+			memset(page, (int)(scan + i), 4096);
 		else
-			memory[i * WORDS_PER_PAGE + scan % WORDS_PER_PAGE] ^= scan + 1;
+			page[scan % WORDS_PER_PAGE] ^= scan + 1;
 	}
 }
 
