@@ -142,7 +142,7 @@ struct ksm_item {
  * struct ksm_block - the records of KSM_BLOCK_PAGES neighbouring pages of one process
  * @mm: the process
  * @start: address of the first page
- * @used: how many of @items are tracked
+ * @used: a bit for each of @items that is tracked
  * @domain: that of the process
  * @items: the records, by page
  */

@@ -267,13 +267,12 @@ static void ksm_look_at_block(struct ksm_batch *b, struct vm_area_struct *vma,
 static bool ksm_batch_passes(const struct ksm_batch *b, unsigned long start)
 {
 	return !b->visit && b->next - start == KSM_BLOCK_SIZE &&
-	       b->block->used == hweight_long(b->present) &&
+	       b->block->used == b->present &&
 	       !ksm_items_exist(b->slot, ksm_cursor.address, start);
 }
 
 static void ksm_batch_pass(struct ksm_batch *b)
 {
-	ksm_stat.scanned += hweight_long(b->looked);
 	b->present = 0;
 	b->looked = 0;
 	b->passed = true;
@@ -393,7 +392,7 @@ static void ksm_batch_file(struct ksm_batch *b, struct vm_area_struct *vma)
 		flush_anon_page(vma, b->pages[i], b->block->start + i * PAGE_SIZE);
 		flush_dcache_page(b->pages[i]);
 	}
-	if (seen & ~b->present)
+	if (b->block->used & seen & ~b->present)
 		ksm_block_forget(b->slot, b->block, seen & ~b->present);
 }
 

@@ -15,12 +15,25 @@
 
 #ifdef CONFIG_KSM_HASH_NEON
 #include <asm/neon.h>
+
+#define ksm_differ(a, b)	memcmp(a, b, PAGE_SIZE)
 #else
 #define cpu_has_neon()		false
 #define kernel_neon_begin()	do { } while (0)
 #define kernel_neon_end()	do { } while (0)
 #define ksm_nh_neon		ksm_nh
-#define ksm_differ_neon(a, b)	memcmp(a, b, PAGE_SIZE)
+#define ksm_differ_neon		ksm_differ
+
+/* Not every memcmp() is made for pages: User-Mode Linux's goes by bytes. */
+static bool ksm_differ(const void *page, const void *other)
+{
+	const unsigned long *a = page, *b = other, *end = page + PAGE_SIZE;
+	unsigned long differ = 0;
+
+	for (; a < end && !differ; a += 4, b += 4)
+		differ = (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]);
+	return differ;
+}
 #endif
 
 static u32 ksm_hash_key[KSM_HASH_WORDS] __aligned(64);
@@ -92,16 +105,16 @@ u32 ksm_hash(struct page *page)
  */
 bool ksm_is_equal(struct page *page, struct page *other)
 {
-	const void *a, *b;
+	const void *a = kmap_local_page(page), *b = kmap_local_page(other);
 	bool differ;
 
-	if (!cpu_has_neon())
-		return !memcmp_pages(page, other);
-	a = kmap_local_page(page);
-	b = kmap_local_page(other);
-	kernel_neon_begin();
-	differ = ksm_differ_neon(a, b);
-	kernel_neon_end();
+	if (cpu_has_neon()) {
+		kernel_neon_begin();
+		differ = ksm_differ_neon(a, b);
+		kernel_neon_end();
+	} else {
+		differ = ksm_differ(a, b);
+	}
 	kunmap_local(b);
 	kunmap_local(a);
 	return !differ && !ksm_has_tags(page) && !ksm_has_tags(other);

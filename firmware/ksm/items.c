@@ -86,7 +86,7 @@ struct ksm_item *ksm_item_track(struct ksm_block *block, unsigned int index)
 		item->state = KSM_VOLATILE;
 		item->age = 1;
 		ksm_news();
-		block->used++;
+		block->used |= BIT(index);
 		block->mm->ksm_rmap_items++;
 		ksm_stat.items++;
 	}
@@ -110,7 +110,7 @@ static void ksm_item_forget(struct ksm_block *block, struct ksm_item *item)
 	ksm_item_unfile(item);
 	ksm_news();
 	*item = (struct ksm_item){ .index = item->index };
-	block->used--;
+	block->used &= ~BIT(item->index);
 	block->mm->ksm_rmap_items--;
 	ksm_stat.items--;
 }
@@ -123,12 +123,9 @@ static void ksm_item_forget(struct ksm_block *block, struct ksm_item *item)
  */
 void ksm_block_forget(struct ksm_slot *slot, struct ksm_block *block, unsigned long absent)
 {
-	while (absent) {
-		struct ksm_item *item = &block->items[ksm_take_bit(&absent)];
-
-		if (item->state != KSM_UNTRACKED)
-			ksm_item_forget(block, item);
-	}
+	absent &= block->used;
+	while (absent)
+		ksm_item_forget(block, &block->items[ksm_take_bit(&absent)]);
 	if (!block->used)
 		ksm_block_free(slot, block);
 }

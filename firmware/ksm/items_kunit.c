@@ -101,7 +101,7 @@ static void ksm_test_picture(struct kunit *test, struct ksm_slot *slot, char *pi
 		for (i = 0; i < KSM_BLOCK_PAGES; i++) {
 			bool tracked = block && block->items[i].state != KSM_UNTRACKED;
 
-			used += tracked;
+			used |= tracked << i;
 			*picture++ = tracked ? '#' : '.';
 		}
 		KUNIT_EXPECT_EQ(test, used, block ? block->used : 0);
