@@ -149,6 +149,23 @@ async def test_samples_are_polled(session: ShellSession, tmp_path: Path) -> None
         await session.samples(state.session + 1, 0)
 
 
+async def test_typing_can_be_cancelled_at_any_step(owner: Owner) -> None:
+    """A sampler that types is stopped by cancelling it: that must not get lost."""
+    channel = LocalChannel(owner)
+
+    async def type_on() -> None:
+        while True:
+            await channel.console_write(b"x")
+
+    for steps in range(40):
+        typing = asyncio.create_task(type_on())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        typing.cancel()
+        ended, _ = await asyncio.wait([typing], timeout=5)
+        assert ended, f"cancelled after {steps} steps"
+
+
 async def test_the_console_shows_the_user_s_work_and_not_ours(session: ShellSession) -> None:
     console = session.console()
     await session.counters("ksm")

@@ -243,7 +243,8 @@ class Broker:
             self._changed.clear()
             pause = None if self._clients else self._timing.linger_s
             try:
-                await asyncio.wait_for(self._changed.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._changed.wait()
             except TimeoutError:
                 return
         if self._clients:  # they are told of the end before they are sent away

@@ -196,9 +196,8 @@ async def spawn(where: Where, timing: Timing) -> dict[str, Any] | None:
     )
     patience_s = timing.spawn_s * 2  # it waits for the emulator that long itself
     try:
-        out, _ = await asyncio.wait_for(
-            process.communicate(order_to_json(where, timing)), patience_s
-        )
+        async with asyncio.timeout(patience_s):
+            out, _ = await process.communicate(order_to_json(where, timing))
         said: dict[str, Any] = json.loads(out)
     except (TimeoutError, ValueError):
         return None

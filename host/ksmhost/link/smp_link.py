@@ -248,7 +248,8 @@ class SmpLink:
             pieces = (data[at : at + _TYPED_BYTES] for at in range(0, len(data), _TYPED_BYTES))
             data = b"".join(encode_cobs(TYPED + piece) for piece in pieces)
         try:
-            await asyncio.wait_for(self._write(data), self._timing.command_s)
+            async with asyncio.timeout(self._timing.command_s):
+                await self._write(data)
         except LineClosedError as error:
             raise self._lost() from error
         except TimeoutError as error:
@@ -282,7 +283,8 @@ class SmpLink:
     async def _write_lent(self, data: bytes, polled: bool) -> None:
         patience_s = self._timing.command_s + self._wire_s(len(data))
         try:
-            await asyncio.wait_for(self._write(data, polled=polled), patience_s)
+            async with asyncio.timeout(patience_s):
+                await self._write(data, polled=polled)
         except TimeoutError as error:
             raise LineClosedError(errno.ETIMEDOUT, "the board takes no input") from error
 

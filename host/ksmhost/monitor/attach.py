@@ -138,7 +138,8 @@ async def _type(link: ConsoleLink) -> None:
                 typed.put_nowait(send)
             if leave:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(typed.join(), _LAST_WORDS_S)
+                    async with asyncio.timeout(_LAST_WORDS_S):
+                        await typed.join()
                 return
         await asyncio.Event().wait()  # standard input ended: go on showing
     finally:

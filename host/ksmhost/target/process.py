@@ -68,4 +68,5 @@ async def end_process(process: asyncio.subprocess.Process, patience_s: float) ->
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, way)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), patience_s)
+            async with asyncio.timeout(patience_s):
+                await process.wait()

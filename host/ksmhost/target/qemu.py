@@ -62,7 +62,8 @@ async def _ask_version(program: str) -> str:
     """What the program prints of itself; "" if it says nothing in time."""
     process = await start_leashed([program, "--version"], output=subprocess.PIPE)
     try:
-        out, _ = await asyncio.wait_for(process.communicate(), _VERSION_S)
+        async with asyncio.timeout(_VERSION_S):
+            out, _ = await process.communicate()
     except TimeoutError:
         return ""
     finally:
@@ -115,7 +116,8 @@ class QemuTarget:
         """Ask QEMU to quit, see that it does, remove what it used."""
         if self._qmp is not None:
             with contextlib.suppress(OSError, TimeoutError):
-                await asyncio.wait_for(self._qmp.execute("quit"), self._timing.stop_s)
+                async with asyncio.timeout(self._timing.stop_s):
+                    await self._qmp.execute("quit")
             self._qmp.close()
             self._qmp = None
         if self._process is not None:
@@ -156,7 +158,8 @@ class QemuTarget:
 
     async def _greet(self, control: socket.socket, log: Path) -> Qmp:
         try:
-            return await asyncio.wait_for(Qmp.connect(control), self._timing.spawn_s)
+            async with asyncio.timeout(self._timing.spawn_s):
+                return await Qmp.connect(control)
         except (OSError, TimeoutError) as error:
             raise KsmhostError(
                 f"{self._machine.emulator.program} did not start: {_last_line(log) or error}.",
