@@ -13,6 +13,7 @@ inline function of the kernel's that it is part of; how much the latter come to 
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -44,8 +45,8 @@ def by_source(path: Path, addr2line: str) -> Counter[str]:
     command = [addr2line, "--section=.text", "--inlines", "--addresses", "-e", str(path)]
     lines = subprocess.run(command, input=addresses, capture_output=True, text=True, check=True)
     found: Counter[str] = Counter()
-    for block in lines.stdout.split("0x")[1:]:
-        sources = [PurePosixPath(line.rsplit(":", 1)[0]) for line in block.splitlines()[1:]]
+    for block in re.split(r"^0x[0-9a-f]+\n", lines.stdout, flags=re.MULTILINE)[1:]:
+        sources = [PurePosixPath(line.rsplit(":", 1)[0]) for line in block.splitlines()]
         ours = next((source for source in sources if is_ksm_source(source)), None)
         found[ours.name if ours else "(no line)"] += STEP_BYTES
         if ours and ours != sources[0]:
