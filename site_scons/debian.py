@@ -33,11 +33,35 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-SUITE = "trixie"
-COMPONENTS = "main non-free-firmware"
 ARCHITECTURES = ("amd64", "arm64")
 ARCHITECTURE_OF = {"arm64": "arm64", "um": "amd64"}
 """Debian's name of what a board's `arch` runs."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite of Debian's and what of it is looked at."""
+
+    name: str
+    components: str
+    sources: bool = True
+    """Whether source packages are, too."""
+
+
+STABLE = Suite("trixie", "main non-free-firmware")
+"""What everything comes from, unless there is a reason."""
+FIRMWARE = Suite("sid", "non-free-firmware", sources=False)
+"""The Raspberry Pi's firmware: stable's is of the year of its release, and boards are newer."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """The version of a package that the build was tried with, and the hash of its file."""
+
+    version: str
+    sha256: str
+
+
 TRUST = "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"
 """What vouches for the archive: Debian's own keyring, as an option of sources.list."""
 HELPER = Path("/usr/lib/apt/apt-helper")
@@ -178,22 +202,44 @@ def unpack(deb: Path, into: Path) -> None:
     _run(["dpkg-deb", "-x", str(deb), str(into)], f"unpacking {deb.name}")
 
 
+def differs(fetched: Fetched, pin: Pin) -> str:
+    """One sentence where what was fetched is not what is pinned; empty where it is.
+
+    Raises FetchError for a file that has the pinned version and is another one.
+    """
+    if fetched.version != pin.version:
+        return (
+            f"{fetched.name} is {fetched.version}, not the {pin.version} that was tried: "
+            "the suite it comes from keeps one version only."
+        )
+    if fetched.sha256 != pin.sha256:
+        raise FetchError(
+            f"{fetched.file} has the hash {fetched.sha256}, but {pin.version} is known to have "
+            f"{pin.sha256}: do not use it."
+        )
+    return ""
+
+
 class Archive:
     """Debian's archive, seen through a private apt root at `root`.
 
     Several processes may use one root: what changes it holds a lock on it.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, suite: Suite = STABLE) -> None:
         self.root = root.absolute()
+        self.suite = suite
         self._locked = False
         self._shown: dict[tuple[str, str], dict[str, str]] = {}
+
+    def __str__(self) -> str:
+        return f"Debian {self.suite.name}"
 
     def update(self) -> None:
         """Fetches the package lists anew, from the mirror the system uses."""
         with self._lock():
             self._configure()
-            self._apt(["apt-get", "update"], f"fetching the package lists of Debian {SUITE}")
+            self._apt(["apt-get", "update"], f"fetching the package lists of {self}")
             self._shown.clear()
             self._stamp.touch()
 
@@ -240,6 +286,10 @@ class Archive:
         recorded = {**self._recorded("packages"), **self._recorded("sources")}
         return {key: item.version for key, item in sorted(recorded.items())}
 
+    def resolved_file(self, package: str, arch: str) -> Fetched:
+        """What was fetched of a package: its version, its file, its hash."""
+        return self._recorded("packages")[f"{package}:{arch}"]
+
     # -- apt ------------------------------------------------------------------------------------
 
     @property
@@ -259,9 +309,10 @@ class Archive:
             text += 'APT::Sandbox::User "root";\n'
         (self.root / "apt.conf").write_text(text)
         mirror = system_mirror()
-        kinds = {f"deb [arch={','.join(ARCHITECTURES)} {TRUST}]": COMPONENTS}
-        kinds[f"deb-src [{TRUST}]"] = "main"
-        lines = (f"{kind} {mirror} {SUITE} {part}\n" for kind, part in kinds.items())
+        kinds = {f"deb [arch={','.join(ARCHITECTURES)} {TRUST}]": self.suite.components}
+        if self.suite.sources:
+            kinds[f"deb-src [{TRUST}]"] = "main"
+        lines = (f"{kind} {mirror} {self.suite.name} {part}\n" for kind, part in kinds.items())
         (self.root / "sources.list").write_text("".join(lines))
 
     def _ensure_lists(self) -> None:
@@ -349,7 +400,7 @@ class Archive:
     def _check_known(self, packages: Sequence[str], known: Mapping[str, object], arch: str) -> None:
         unknown = [name for name in packages if name not in known]
         if unknown:
-            raise FetchError(f"Debian {SUITE} has no package {', '.join(unknown)} for {arch}.")
+            raise FetchError(f"{self} has no package {', '.join(unknown)} for {arch}.")
 
     def _lists_are_old(self) -> bool:
         lists = [path.stat().st_mtime for path in (self.root / "lists").glob("*Packages*")]
@@ -387,7 +438,7 @@ class Archive:
         version = dsc.removesuffix(".dsc").partition("_")[2]
         if not version.startswith(version_prefix):
             raise FetchError(
-                f"Debian {SUITE} has {package} {version or 'in no version'}, but the build "
+                f"{self} has {package} {version or 'in no version'}, but the build "
                 f"expects {version_prefix}."
             )
         tarballs = [u for u in uris if re.search(r"\.(orig(-\w+)?|debian)\.tar\.\w+$", u.file)]

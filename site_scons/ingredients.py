@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import debian
+import pifirmware
 from debian import Archive
 from rootfs import PackageRoots, RootfsError
 
@@ -25,11 +26,12 @@ def versions(env, initramfs_packages: Mapping[str, str]) -> dict[str, str]:
     """
     archive = _archive(env)
     arch = debian.ARCHITECTURE_OF[env["BOARD"].arch]
-    names = [f"{name}:{arch}" for name in _binaries(env, initramfs_packages)]
+    names = [f"{name}:{arch}" for name in _binaries(initramfs_packages)]
     for package, version in _sources(env):
         names += [tarball.name for tarball in archive.source(package, version)]
     found = archive.resolved()
-    return {name: found[name] for name in sorted(names)}
+    firmware = pifirmware.archive(env).resolved() if _has_firmware(env) else {}
+    return dict(sorted({**{name: found[name] for name in names}, **firmware}.items()))
 
 
 def notices(env, initramfs_packages: Mapping[str, str]) -> str:
@@ -46,10 +48,12 @@ def _archive(env) -> Archive:
     return Archive(Path(str(env["PROJECT"])) / "build/apt")
 
 
-def _binaries(env, initramfs_packages: Mapping[str, str]) -> list[str]:
-    board = env["BOARD"]
-    firmware = ["raspi-firmware"] if board.boot and board.boot.files else []
-    return sorted({"musl-dev", *initramfs_packages, *firmware})
+def _binaries(initramfs_packages: Mapping[str, str]) -> list[str]:
+    return sorted({"musl-dev", *initramfs_packages})
+
+
+def _has_firmware(env) -> bool:
+    return bool(env["BOARD"].boot and env["BOARD"].boot.files)
 
 
 def _sources(env) -> Iterator[tuple[str, str]]:
@@ -59,13 +63,16 @@ def _sources(env) -> Iterator[tuple[str, str]]:
 
 
 def _of_binaries(env, initramfs_packages: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    names = _binaries(env, initramfs_packages)
+    names = _binaries(initramfs_packages)
     roots = PackageRoots(_archive(env), names, debian.ARCHITECTURE_OF[env["BOARD"].arch])
     for name in names:
         file = roots.find(f"usr/share/doc/{name}/copyright")
         if file is None:
             raise RootfsError(f"the package {name} has no copyright file")
         yield name, file.read_text(errors="replace")
+    if _has_firmware(env):
+        notice = pifirmware.files(env, [])[0]
+        yield pifirmware.PACKAGE, notice.read_text(errors="replace")
 
 
 def _of_sources(env) -> Iterator[tuple[str, str]]:

@@ -73,14 +73,14 @@ def make_deb(folder: Path, name: str, depends: str = "") -> Path:
     return deb
 
 
-def release(dist: Path) -> str:
+def release(dist: Path, suite: debian.Suite = debian.STABLE) -> str:
     """The Release file of a suite folder."""
     names = [p for p in sorted(dist.rglob("*")) if p.is_file()]
     lines = [
         f" {hashlib.sha256(p.read_bytes()).hexdigest()} {p.stat().st_size} {p.relative_to(dist)}"
         for p in names
     ]
-    head = f"Codename: {debian.SUITE}\nDate: Sat, 01 Jan 2025 00:00:00 UTC\n"
+    head = f"Codename: {suite.name}\nDate: Sat, 01 Jan 2025 00:00:00 UTC\n"
     head += "Architectures: amd64 arm64\nComponents: main non-free-firmware\nSHA256:\n"
     return head + "\n".join(lines) + "\n"
 
@@ -106,7 +106,7 @@ def mirror(tmp_path: Path) -> Path:
             f"{control.stdout.decode()}Filename: pool/{deb.name}\n"
             f"Size: {deb.stat().st_size}\nSHA256: {digest}\n"
         )
-    dist = root / "dists" / debian.SUITE
+    dist = root / "dists" / debian.STABLE.name
     for arch in debian.ARCHITECTURES:
         folder = dist / f"main/binary-{arch}"
         folder.mkdir(parents=True)
@@ -180,6 +180,32 @@ def test_source_needs_no_dsc(archive: Callable[[], debian.Archive]) -> None:
     files = archive().source("tool", "1.2")
     assert [file.name for file in files] == ["tool_1.2.orig.tar.xz", "tool_1.2-3.debian.tar.xz"]
     assert archive().source("tool", "1.2") == files
+
+
+def test_another_suite_has_packages_of_its_own(
+    archive: Callable[[], debian.Archive], mirror: Path, tmp_path: Path
+) -> None:
+    suite = debian.Suite("newest", "non-free-firmware", sources=False)
+    dist = mirror / "dists/newest"
+    stanzas = (mirror / f"dists/{debian.STABLE.name}/main/binary-arm64/Packages").read_text()
+    for arch in debian.ARCHITECTURES:
+        folder = dist / f"non-free-firmware/binary-{arch}"
+        folder.mkdir(parents=True)
+        (folder / "Packages").write_text(stanzas.partition("\n\n")[0] + "\n")
+    (dist / "Release").write_text(release(dist, suite))
+    newest = debian.Archive(tmp_path / "newest", suite)
+    assert [deb.name for deb in newest.download(["program"], "arm64")] == ["program_1.0_all.deb"]
+    assert newest.resolved_file("program", "arm64").version == "1.0"
+    with pytest.raises(debian.FetchError, match="Debian newest has no package base"):
+        newest.download(["base"], "arm64")
+
+
+def test_a_pinned_version_is_known_by_its_hash() -> None:
+    fetched = debian.Fetched("firmware", "1.0", "firmware_1.0_all.deb", 12, "ab")
+    assert debian.differs(fetched, debian.Pin("1.0", "ab")) == ""
+    assert "is 1.0, not the 0.9 that was tried" in debian.differs(fetched, debian.Pin("0.9", "ab"))
+    with pytest.raises(debian.FetchError, match=r"has the hash ab, but 1\.0 is known to have cd"):
+        debian.differs(fetched, debian.Pin("1.0", "cd"))
 
 
 def test_errors_are_one_sentence(archive: Callable[[], debian.Archive], mirror: Path) -> None:
