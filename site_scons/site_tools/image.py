@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SCons tool: from kernel, device tree and initramfs to a slot, and from that to a disk.
 
-`env.DeviceTree()`, `env.Slot()`, `env.Disk()` and `env.Manifest()` are the last steps of a board's
+`env.DeviceTrees()`, `env.Slot()`, `env.Disk()` and `env.Manifest()` are the last steps of a board's
 build. docs/IMAGE.md describes what they write. Nothing inside a slot is compressed, so that an
 update can be a small difference.
 """
@@ -17,14 +17,15 @@ from pathlib import Path
 
 from SCons.Script import Action
 
-import debian
 import ingredients
-from fit import fit_source
+import pifirmware
+from fit import Trees, fit_source, nodes_of, paths_of
 from ksmhost.board.disk import SLOT_HEADER_BYTES, BootState, partition_table
 from ksmhost.errors import KsmhostError
 from ksmhost.flash import kept
-from ksmhost.flash.image import TLV_BOARD, TLV_BUILD_ID, read_slot_image
+from ksmhost.flash.image import TLV_BOARD, TLV_BUILD_ID, TLV_MODELS, read_slot_image
 from ksmhost.flash.keys import default_key_path, fingerprint, make_key, read_public
+from ksmhost.videocore.models import MODELS
 from steps import EPOCH, StepError, locked, quiet_environment, run_logged, sha256, stop
 
 
@@ -36,7 +37,7 @@ def exists(env):
 def generate(env):
     """Add the pseudo-builders."""
     env.AddMethod(_signing_key, "SigningKey")
-    env.AddMethod(_device_tree, "DeviceTree")
+    env.AddMethod(_trees, "DeviceTrees")
     env.AddMethod(_slot, "Slot")
     env.AddMethod(_disk, "Disk")
     env.AddMethod(_manifest, "Manifest")
@@ -50,20 +51,44 @@ def _script(title: str, command, log: Path, env) -> None:
 # -- device trees ---------------------------------------------------------------------------------
 
 
-def _device_tree(env, dts: Path, kernel_config):
-    """Compile a .dts or .dtso of the board's own against the kernel's trees; with symbols."""
-    name = Path(dts).with_suffix(".dtbo" if Path(dts).suffix == ".dtso" else ".dtb").name
-    action = Action(_compile, "DTB  $TARGET")
-    return env.Command(env["OUT"].File(name), [str(dts), kernel_config], action)[0]
+def _trees(env, kernel_config):
+    """Return {'slot': Trees, 'card': [node], 'overlays': [node]} of the board.
+
+    The slot's are Linux's; the card's, under the names the boot firmware looks for, are what it
+    hands to U-Boot.
+    """
+    board = env["BOARD"]
+    folder = env["OUT"].Dir("trees")
+    included = [str(path) for path in sorted((env["PROJECT"] / "boards").glob("*/*.dtsi"))]
+
+    def tree(dts: Path, name: str, *defined: str):
+        words = env.Value(" ".join(defined))
+        action = Action(_compile, "DTB  $TARGET")
+        node = env.Command(folder.File(name), [str(dts), kernel_config, words], action)[0]
+        env.Depends(node, included)
+        return node
+
+    by_model = board.kernel.device_trees
+    overlay = board.kernel.emulated_overlay
+    card = {MODELS[model].tree: dts for model, dts in reversed(by_model.items()) if model}
+    return {
+        "slot": Trees(
+            {model: tree(dts, f"{dts.stem}.dtb") for model, dts in by_model.items()},
+            tree(overlay, f"{overlay.stem}.dtbo") if overlay else None,
+        ),
+        "card": [tree(dts, f"card/{name}", "FOR_U_BOOT") for name, dts in card.items()],
+        "overlays": [tree(dts, f"overlays/{dts.stem}.dtbo") for dts in board.boot.overlays],
+    }
 
 
 def _compile(target, source, env):
-    dts, out = Path(str(source[0])), Path(str(target[0]))
+    dts, out, defined = Path(str(source[0])), Path(str(target[0])), source[-1].read().split()
     tree = env["KERNEL_SOURCE"]
     plain, log = out.with_suffix(".pre.dts"), out.with_suffix(".dtb.log")
     _script(
         "preprocessing the device tree",
         ["gcc", "-E", "-P", "-nostdinc", "-undef", "-D__DTS__", "-x", "assembler-with-cpp",
+         *(f"-D{word}" for word in defined),
          "-I", tree / "arch/arm64/boot/dts", "-I", tree / "scripts/dtc/include-prefixes",
          "-o", plain, dts],
         log, env,
@@ -77,16 +102,12 @@ def _compile(target, source, env):
 
 
 def _slot(env, kernel, initramfs, trees, mkimage, key):
-    """FIT, MCUboot header and signature: what a slot holds and an update sends.
-
-    `trees` is the board's device tree and, behind it, the overlay for its emulator; either may be
-    missing.
-    """
+    """FIT, MCUboot header and signature: what a slot holds and an update sends."""
     env["SLOT_VERSION"] = f"{env['VERSION']}+{_commit_count(env)}"
     words = env.Value(f"{env['CMDLINE']} {env['BOARD'].boot} {env['SLOT_VERSION']}")
     action = Action(_make_slot, "SLOT  $TARGET")
-    sources = [kernel["image"], kernel["vmlinux"], initramfs, mkimage, key, *trees, words]
-    return env.Command(env["OUT"].File("slot.bin"), sources, action)[0]
+    sources = [kernel["image"], kernel["vmlinux"], initramfs, mkimage, key, *nodes_of(trees), words]
+    return env.Command(env["OUT"].File("slot.bin"), sources, action, TREES=trees)[0]
 
 
 def _commit_count(env) -> int:
@@ -98,10 +119,10 @@ def _commit_count(env) -> int:
 
 def _make_slot(target, source, env):
     board, out = env["BOARD"], Path(str(target[0]))
-    nodes = (Path(str(node)).absolute() for node in source[:-1])
-    kernel, vmlinux, initramfs, mkimage, key, *trees = nodes
+    nodes = (Path(str(node)).absolute() for node in source[:5])
+    kernel, vmlinux, initramfs, mkimage, key = nodes
     its, fit, log = (out.with_suffix(suffix) for suffix in (".its", ".fit", ".log"))
-    its.write_text(fit_source(env["CMDLINE"], board, kernel, initramfs, trees))
+    its.write_text(fit_source(env["CMDLINE"], board, kernel, initramfs, paths_of(env["TREES"])))
     _script("making the FIT", [mkimage, "-f", its, fit], log, env)
     _script(
         "signing the slot",
@@ -109,13 +130,19 @@ def _make_slot(target, source, env):
          "--pad-header", "--slot-size", board.image.slot_bytes, "--version", env["SLOT_VERSION"],
          "--align", "1", "--sha", "256", "--key", key,
          "--custom-tlv", hex(TLV_BOARD), board.name,
-         "--custom-tlv", hex(TLV_BUILD_ID), "0x" + build_id(vmlinux), fit, out],
+         "--custom-tlv", hex(TLV_BUILD_ID), "0x" + build_id(vmlinux),
+         *_models_tlv(board), fit, out],
         log, env,
     )  # fmt: skip
     its.unlink()
     fit.unlink()
     # A later image can go to a board as a patch of this one.
     kept.keep(read_slot_image(out), Path(str(env["PROJECT"])) / kept.BUILT)
+
+
+def _models_tlv(board) -> list[str]:
+    models = board.boot.models
+    return ["--custom-tlv", hex(TLV_MODELS), ",".join(models)] if models else []
 
 
 # -- the key ---------------------------------------------------------------------------------------
@@ -166,10 +193,10 @@ def _public_key(target, source, env):
 # -- disk -----------------------------------------------------------------------------------------
 
 
-def _disk(env, slot, uboot, trees, overlays):
+def _disk(env, slot, uboot, trees):
     """Write the whole disk: partition table, boot state twice, FAT, both slots alike."""
     boot = env["BOARD"].boot
-    sources = [slot, uboot, *trees, *overlays]
+    sources = [slot, uboot, *trees["card"], *trees["overlays"]]
     sources += [str(boot.config_txt)] if boot.config_txt else []
     words = env.Value(f"{env['BOARD'].image} {boot.files}")
     return env.Command(
@@ -227,7 +254,8 @@ def _make_fat(env, fat: Path, own: list[Path]) -> None:
     )  # fmt: skip
     if board.boot.overlays:
         _script("filling the FAT partition", ["mmd", "-i", fat, "::overlays"], log, env)
-    for file in [*own, *_firmware_files(env)]:
+    firmware = pifirmware.files(env, board.boot.files) if board.boot.files else []
+    for file in [*own, *firmware]:
         folder = "overlays/" if file.suffix == ".dtbo" else ""
         _copy_into_fat(env, fat, file, f"::{folder}{file.name}", log)
 
@@ -239,23 +267,6 @@ def _copy_into_fat(env, fat: Path, file: Path, name: str, log: Path) -> None:
     os.utime(copy, (int(EPOCH), int(EPOCH)))
     _script("filling the FAT partition", ["mcopy", "-m", "-i", fat, copy, name], log, env)
     copy.unlink()
-
-
-def _firmware_files(env) -> list[Path]:
-    """Return the VideoCore's files and their licence, out of the distribution's package."""
-    names = env["BOARD"].boot.files
-    if not names:
-        return []
-    root = Path(str(env["PROJECT"])) / "build/apt"
-    folder = root / "raspi-firmware"
-    try:
-        deb = debian.Archive(root).download(["raspi-firmware"], "arm64")[0]
-        debian.unpack(deb, folder)
-    except debian.FetchError as error:
-        raise StepError(str(error)) from error
-    licence = folder / "LICENCE.broadcom.txt"
-    shutil.copyfile(folder / "usr/share/doc/raspi-firmware/copyright", licence)
-    return [*(folder / "usr/lib/raspi-firmware" / name for name in names), licence]
 
 
 # -- licences -------------------------------------------------------------------------------------

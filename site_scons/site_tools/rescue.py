@@ -3,9 +3,9 @@
 
     env.Rescue(agent, public_key, trees, mkimage)
 
-returns the node of `rescue.bin`: a FIT of a small kernel (boards/common/rescue.config), the board's
-device tree and an initramfs with nothing but the agent and its key. It goes over the line into
-U-Boot's memory, so here, other than in a slot, everything that can be compressed is.
+returns the node of `rescue.bin`: a FIT of a small kernel (boards/common/rescue.config), the device
+trees of the board's models and an initramfs with nothing but the agent and its key. It goes over
+the line into U-Boot's memory, so here, other than in a slot, everything that can be compressed is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from SCons.Script import Action
 
-from fit import fit_source
+from fit import Trees, fit_source, nodes_of, paths_of
 from rootfs import Base, rescue_archive
 from steps import quiet_environment, run_logged
 
@@ -38,7 +38,7 @@ def generate(env: Any) -> None:
     env.AddMethod(_rescue, "Rescue")
 
 
-def _rescue(env: Any, agent: Any, public_key: Any, trees: Sequence[Any], mkimage: Any) -> Any:
+def _rescue(env: Any, agent: Any, public_key: Any, trees: Trees, mkimage: Any) -> Any:
     """Declare it; the kernel has no KSM, and the system no shell."""
     own = env.Clone(
         ENGINE="none",
@@ -63,13 +63,29 @@ def _rescue(env: Any, agent: Any, public_key: Any, trees: Sequence[Any], mkimage
         own["OUT"].File("Image.lzma"), kernel["image"], Action(_compress, "LZMA  $TARGET")
     )
     words = env.Value(f"{own['CMDLINE']} {env['BOARD'].boot}")
+    small_trees = _compressed(own, trees)
     rescue = own.Command(
         env["OUT"].File("rescue.bin"),
-        [small, initramfs, mkimage, *trees, words],
+        [small, initramfs, mkimage, *nodes_of(small_trees), words],
         Action(_make, "RESCUE  $TARGET"),
+        TREES=small_trees,
     )
     env.Depends([initramfs, small, rescue], [f"#site_scons/{name}" for name in _MODULES])
     return rescue[0]
+
+
+def _compressed(own: Any, trees: Trees) -> Trees:
+    def small(node: Any) -> Any:
+        name = Path(str(node)).name
+        return own.Command(
+            own["OUT"].File(f"{name}.lzma"), node, Action(_compress, "LZMA  $TARGET")
+        )[0]
+
+    return Trees(
+        {model: small(node) for model, node in trees.by_model.items()},
+        small(trees.overlay) if trees.overlay else None,
+        "lzma",
+    )
 
 
 def _pack(target: Sequence[Any], source: Sequence[Any], env: Any) -> None:
@@ -89,7 +105,8 @@ def _small(data: bytes) -> bytes:
 
 def _make(target: Sequence[Any], source: Sequence[Any], env: Any) -> None:
     out = Path(str(target[0]))
-    kernel, initramfs, mkimage, *trees = (Path(str(node)).absolute() for node in source[:-1])
+    kernel, initramfs, mkimage = (Path(str(node)).absolute() for node in source[:3])
+    trees = paths_of(env["TREES"])
     its, log = out.with_suffix(".its"), out.with_suffix(".log")
     its.write_text(
         fit_source(env["CMDLINE"], env["BOARD"], kernel, initramfs, trees, compression="lzma")

@@ -15,6 +15,8 @@ from SCons.Script import Action
 
 import kconfig
 import sourcepackage
+from fit import configuration
+from ksmhost.videocore.models import MODELS
 from steps import (
     StepError,
     compiler_environment,
@@ -130,7 +132,7 @@ def board_variables(board) -> str:
     """Return the variables that boot.env builds on: what disk, what addresses, what sectors."""
     boot, layout = board.boot, board.image
     state_address = boot.slot_address - 0x1000
-    own_tree = boot.device_tree_address is not None
+    own_tree = bool(board.kernel.device_trees)
     slot = "${fit_addr}#${conf}"
     tree = slot if own_tree else "${fdtcontroladdr}"
     values = {
@@ -159,12 +161,21 @@ def board_variables(board) -> str:
         "slot_b_sec": _sector(layout.slot_offsets[1]),
         "slot_secs": _sector(layout.slot_bytes),
         "start_kernel": f"bootm {slot} {slot} {tree}",
-        "emulated_conf": "conf-emulated" if own_tree else "conf",
+        "emulated_suffix": "-emulated" if own_tree else "",
         "arm_watchdog": f"run arm_{boot.watchdog}" if boot.watchdog else "true",
         "disarm_watchdog": f"run disarm_{boot.watchdog}" if boot.watchdog else "true",
         "pci_config_addr": hex(_VIRT_PCI_CONFIG),
+        **_configurations(boot.models),
     }
     return "".join(f"{key}={value}\n" for key, value in values.items())
+
+
+def _configurations(models) -> dict[str, str]:
+    """For each model's type, as setexpr writes it, the configuration that has its tree."""
+    return {
+        f"type_{MODELS[model].type:x}": f"setenv conf {configuration(models, model)}"
+        for model in models
+    }
 
 
 def _sector(offset_bytes: int) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ksmhost.board import Board
 from ksmhost.board.disk import SLOT_HEADER_BYTES
-from ksmhost.flash.image import TLV_BOARD, TLV_BUILD_ID, read_slot_image
+from ksmhost.flash.image import TLV_BOARD, TLV_BUILD_ID, TLV_MODELS, read_slot_image
 from ksmhost.flash.keys import default_key_path
 
 TOOL_S = 120.0
@@ -24,9 +24,10 @@ def fit_with_words(slot: bytes, words: str, folder: Path) -> Path:
     fit = folder / "fit"
     size_bytes = struct.unpack_from("<I", slot, 12)[0]
     fit.write_bytes(slot[SLOT_HEADER_BYTES : SLOT_HEADER_BYTES + size_bytes])
-    place = [str(fit), "/configurations/conf", "bootargs"]
-    line = run_tool(["fdtget", *place]).strip()
-    run_tool(["fdtput", "-t", "s", *place, f"{line} {words}"])
+    for name in run_tool(["fdtget", "-l", str(fit), "/configurations"]).split():
+        place = [str(fit), f"/configurations/{name}", "bootargs"]
+        line = run_tool(["fdtget", *place]).strip()
+        run_tool(["fdtput", "-t", "s", *place, f"{line} {words}"])
     return fit
 
 
@@ -46,7 +47,7 @@ def fit_with_change(board: Board, change: Change, folder: Path) -> Path:
     """The FIT of the board's image, made anew with a change."""
     sys.path.insert(0, str(board.project / "site_scons"))
     import cpio
-    from fit import fit_source
+    from fit import Trees, fit_source
 
     build, kernel = board.build_dir(), board.kernel
     own = (build / "initramfs.cpio").read_bytes()
@@ -56,11 +57,11 @@ def fit_with_change(board: Board, change: Change, folder: Path) -> Path:
     )
     initramfs, source, fit = folder / "initramfs", folder / "fit.its", folder / "fit"
     initramfs.write_bytes(more + own if change.moved else own + more)
-    trees = [
-        build / Path(tree).with_suffix(suffix).name
-        for tree, suffix in ((kernel.device_tree, ".dtb"), (kernel.emulated_overlay, ".dtbo"))
-        if tree
-    ]
+    overlay = kernel.emulated_overlay
+    trees = Trees(
+        {model: build / f"trees/{dts.stem}.dtb" for model, dts in kernel.device_trees.items()},
+        build / f"trees/{overlay.stem}.dtbo" if overlay else None,
+    )
     line = json.loads((build / "manifest.json").read_text())["cmdline"]
     source.write_text(
         fit_source(f"{line} {change.words}", board, build / kernel.target, initramfs, trees)
@@ -85,6 +86,7 @@ def sign(board: Board, fit: Path, image: Path, *, newer: int = 1, name: str | No
          "--version", str(version), "--align", "1", "--sha", "256", "--key", str(key),
          "--custom-tlv", hex(TLV_BOARD), name or own.board,
          "--custom-tlv", hex(TLV_BUILD_ID), "0x" + own.build_id,
+         *(["--custom-tlv", hex(TLV_MODELS), ",".join(own.models)] if own.models else []),
          str(fit), str(image)]
     )  # fmt: skip
     return image

@@ -68,7 +68,7 @@ def bench_of(described: Board, tiny: Path, tmp_path_factory: pytest.TempPathFact
     def make(line_a: str, line_b: str) -> Bench:
         slots = []
         for line in (line_a, line_b):
-            fit = fits.fit_source(line, described, tiny, ramdisk, [])
+            fit = fits.fit_source(line, described, tiny, ramdisk, fits.Trees({}))
             if "unstartable" in line:
                 fit = fit.replace('kernel = "kernel"', 'kernel = "nosuch"')
             slots.append(make_slot(described, fit, mkimage, folder / "slot"))

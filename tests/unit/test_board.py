@@ -97,6 +97,16 @@ def test_mistakes_name_file_and_key(tmp_path: Path, change: str, said: str) -> N
         ("fragments = []", 'fragments = ["no.config"]', "no such fragment"),
         (
             "fragments = []",
+            'fragments = []\n[boot]\nmodels = ["4b", "pi9"]',
+            "'boot.models' must name some of 4b, 400",
+        ),
+        (
+            "fragments = []",
+            'fragments = []\n[boot]\nmodels = ["4b"]',
+            "'boot.models' has 4b, but there is no",
+        ),
+        (
+            "fragments = []",
             'fragments = []\n[boot]\nuboot_defconfig = "x"\ndisk = "mmc"\nwatchdog = "dog"',
             "'boot.watchdog' must be one of i6300esb, bcm2835",
         ),
@@ -104,6 +114,14 @@ def test_mistakes_name_file_and_key(tmp_path: Path, change: str, said: str) -> N
 )
 def test_wrong_values_are_told(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert said in _error(_project(tmp_path, b=GOOD.replace(old, new))).what
+
+
+def test_a_family_has_a_tree_for_each_model() -> None:
+    board = load_board("rpi3", PROJECT)
+    assert board.boot is not None
+    assert board.boot.models == ("3b", "3b+", "3a+", "zero2w")
+    assert list(board.kernel.device_trees) == list(board.boot.models)
+    assert all(tree.parent == board.folder for tree in board.kernel.device_trees.values())
 
 
 def test_extends_in_a_circle(tmp_path: Path) -> None:

@@ -71,6 +71,71 @@ def test_functions_are_one_line_each(uboot) -> None:  # type: ignore[no-untyped-
     assert uboot.join_functions(text) == "a=one && two\nb=three\n"
 
 
+def test_the_loader_knows_each_model_by_its_type_and_falls_back_on_the_first(uboot) -> None:  # type: ignore[no-untyped-def]
+    lines = uboot.board_variables(load_board("rpi3", PROJECT)).splitlines()
+    assert [line for line in lines if line.startswith("type_")] == [
+        "type_8=setenv conf conf",
+        "type_d=setenv conf conf-3b+",
+        "type_e=setenv conf conf-3a+",
+        "type_12=setenv conf conf-zero2w",
+    ]
+
+
+@pytest.fixture
+def fit_of(tmp_path: Path):  # type: ignore[no-untyped-def]
+    """A FIT made by dtc alone, for a board and the trees of some models."""
+    from fit import Trees, fit_source
+
+    def make(board: str, *models: str, overlay: bool = False) -> Path:
+        for name in ("kernel", "initramfs", "tree", "overlay"):
+            (tmp_path / name).write_bytes(name.encode())
+        trees = Trees(dict.fromkeys(models, tmp_path / "tree"))
+        if overlay:
+            trees = Trees(trees.by_model, tmp_path / "overlay")
+        source = fit_source(
+            "words", load_board(board, PROJECT), tmp_path / "kernel", tmp_path / "initramfs", trees
+        )
+        fit = tmp_path / "fit"
+        subprocess.run(
+            ["dtc", "-q", "-I", "dts", "-O", "dtb", "-o", str(fit)],
+            input=source,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return fit
+
+    return make
+
+
+def _fit_get(fit: Path, *words: str) -> list[str]:
+    command = ["fdtget", *words[:-2], str(fit), *words[-2:]]
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=60
+    ).stdout.split()
+
+
+def test_a_slot_has_a_configuration_for_each_model_and_its_emulator(fit_of) -> None:  # type: ignore[no-untyped-def]
+    fit = fit_of("rpi4", "4b", "cm4", overlay=True)
+    listed = subprocess.run(
+        ["fdtget", "-l", str(fit), "/configurations"], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert listed == ["conf", "conf-emulated", "conf-cm4", "conf-cm4-emulated"]
+    assert _fit_get(fit, "/configurations/conf", "fdt") == ["fdt"]
+    assert _fit_get(fit, "/configurations/conf-cm4-emulated", "fdt") == ["fdt-cm4", "fdt-emulated"]
+    assert {
+        *_fit_get(fit, "/configurations/conf", "bootargs"),
+        *_fit_get(fit, "/configurations/conf-cm4-emulated", "bootargs"),
+    } == {"words"}
+
+
+def test_a_board_whose_tree_is_the_emulators_has_one_configuration(fit_of) -> None:  # type: ignore[no-untyped-def]
+    fit = fit_of("qemu-virt")
+    with pytest.raises(subprocess.CalledProcessError):
+        _fit_get(fit, "/configurations/conf", "fdt")
+    assert _fit_get(fit, "/configurations/conf", "bootargs") == ["words"]
+
+
 def _scons(*words: str) -> subprocess.CompletedProcess[str]:
     scons = Path(sys.executable).parent / "scons"
     return subprocess.run(

@@ -21,8 +21,10 @@ from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.flash.image import (
     TLV_BOARD,
     TLV_BUILD_ID,
+    TLV_MODELS,
     Version,
     check_board,
+    check_model,
     check_signature,
     read_slot_image,
 )
@@ -71,6 +73,20 @@ def refused(path: Path, why: str, code: ExitCode = ExitCode.BAD_IMAGE) -> None:
     with pytest.raises(KsmhostError, match=why) as error:
         read_slot_image(path)
     assert error.value.code is code and error.value.todo
+
+
+def test_an_image_goes_to_models_whose_trees_it_has(key: Path, good: Path, tmp_path: Path) -> None:
+    family = ("--custom-tlv", hex(TLV_MODELS), "4b,400")
+    image = read_slot_image(imgtool(tmp_path, "--key", str(key), *BOARD, *BUILD_ID, *family))
+    assert image.models == ("4b", "400")
+    pi4, cm4, pi9, untold = 0xC03112, 0xB03140, 0xC03FF0, 0
+    for revision in (pi4, pi9, untold):
+        check_model(image, revision)
+    with pytest.raises(KsmhostError, match="no device tree for a Raspberry Pi Comp") as error:
+        check_model(image, cm4)
+    assert error.value.code is ExitCode.WRONG_BOARD
+    assert read_slot_image(good).models == ()
+    check_model(read_slot_image(good), cm4)
 
 
 def test_what_an_image_says_of_itself(good: Path, key: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ksmhost.board.model import MIB, Board, Boot, Emulator, ImageLayout, Kernel, Uart
 from ksmhost.errors import ExitCode, KsmhostError
+from ksmhost.videocore.models import MODELS
 
 _FILE = "board.toml"
 
@@ -36,6 +37,7 @@ _KEYS: Mapping[str, type] = {
     "boot.slot_address": int,
     "boot.kernel_address": int,
     "boot.device_tree_address": int,
+    "boot.models": list,
     "boot.files": list,
     "boot.config_txt": str,
     "boot.overlays": list,
@@ -180,9 +182,32 @@ def _kernel(
         target=need("kernel.target"),
         fragments=fragments,
         cmdline=values.get("kernel.cmdline", ""),
-        device_tree=_sibling(values, origin, "kernel.device_tree"),
+        device_trees=_device_trees(values, origin),
         emulated_overlay=_sibling(values, origin, "kernel.emulated_overlay"),
     )
+
+
+def _device_trees(values: Mapping[str, Any], origin: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the board's tree, or that of each of its models: MODEL.dts where they are listed."""
+    if "boot.models" not in values:
+        tree = _sibling(values, origin, "kernel.device_tree")
+        return {"": tree} if tree else {}
+    file = origin["boot.models"]
+    models = _models(values, file)
+    trees = {model: file.parent / f"{model}.dts" for model in models}
+    for model, tree in trees.items():
+        if not tree.is_file():
+            raise _wrong(file, f"'boot.models' has {model}, but there is no {tree}.")
+    return trees
+
+
+def _models(values: Mapping[str, Any], file: Path) -> tuple[str, ...]:
+    models = tuple(values["boot.models"])
+    unknown = [model for model in models if model not in MODELS]
+    if unknown or not models:
+        known = ", ".join(MODELS)
+        raise _wrong(file, f"'boot.models' must name some of {known}, not {list(models)}.")
+    return models
 
 
 def _sibling(values: Mapping[str, Any], origin: Mapping[str, Path], key: str) -> Path | None:
@@ -218,6 +243,7 @@ def _boot(
         kernel_address=need("boot.kernel_address"),
         watchdog=watchdog,
         device_tree_address=values.get("boot.device_tree_address"),
+        models=tuple(values.get("boot.models", ())),
         files=tuple(values.get("boot.files", ())),
         config_txt=_sibling(values, origin, "boot.config_txt"),
         overlays=_overlays(values, origin),

@@ -36,8 +36,9 @@ class Kernel:
     fragments: tuple[Path, ...]
     """Configuration fragments over allnoconfig; later ones add to earlier ones."""
     cmdline: str
-    device_tree: Path | None = None
-    """A .dts of the board's own; None where the emulator or the loader brings the tree."""
+    device_trees: Mapping[str, Path] = field(default_factory=dict)
+    """The board's own .dts by model, the first model's first; a board that is no family has one
+    under the empty name. Empty where the emulator or the loader brings the tree."""
     emulated_overlay: Path | None = None
     """A .dtso that takes away what the emulator lacks; applied only there."""
 
@@ -57,6 +58,8 @@ class Boot:
     """The watchdog that guards a slot on trial: `i6300esb` or `bcm2835`; empty for none."""
     device_tree_address: int | None = None
     """Where the FIT's device tree goes; None where the emulator's own tree is passed on."""
+    models: tuple[str, ...] = ()
+    """The Raspberry Pis that one image serves (`ksmhost.videocore.models`); empty for others."""
     files: tuple[str, ...] = ()
     """Boot files of the distribution's raspi-firmware package, by name, for the FAT partition."""
     config_txt: Path | None = None

@@ -20,11 +20,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from ksmhost.board.disk import SLOT_HEADER_BYTES
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.flash.keys import fingerprint, key_hash, short
+from ksmhost.videocore.models import model_of
 
 TLV_BOARD: Final = 0x00A0
 """The board's name, ASCII; protected."""
 TLV_BUILD_ID: Final = 0x00A1
 """The kernel's GNU build-id; protected."""
+TLV_MODELS: Final = 0x00A2
+"""The models whose trees it has, by name, with commas between; protected. None: not a family's."""
 
 _TLV_KEY_HASH: Final = 0x01
 _TLV_SHA256: Final = 0x10
@@ -62,6 +65,8 @@ class SlotImage:
     """The SHA-256 that the image carries, of all but its signature."""
     version: Version
     board: str
+    models: tuple[str, ...]
+    """The models that it can start; empty where the board is no family."""
     build_id: str
     """The kernel's, in hex."""
     key_hash: bytes
@@ -116,6 +121,22 @@ def check_board(image: SlotImage, board: str) -> None:
         )
 
 
+def check_model(image: SlotImage, revision: int) -> None:
+    """Raise KsmhostError (WRONG_BOARD) if the image has no tree for a board of that revision code.
+
+    0 is the code of a board that does not tell it: U-Boot will know.
+    """
+    model = model_of(revision)
+    if image.models and model is not None and model.name not in image.models:
+        raise KsmhostError(
+            f"{image.path} has no device tree for a {model.title}; it has those of "
+            f"{', '.join(image.models)}.",
+            means="It would not start there.",
+            todo=f"Build one that has: 'models' in board.toml of {image.board}.",
+            code=ExitCode.WRONG_BOARD,
+        )
+
+
 def _parse(path: Path, data: bytes) -> SlotImage:
     protected_at, protected_bytes, version = _header(path, data)
     plain_at = protected_at + protected_bytes
@@ -136,6 +157,7 @@ def _parse(path: Path, data: bytes) -> SlotImage:
         digest=digest,
         version=version,
         board=_name(path, protected),
+        models=_models(path, protected),
         build_id=protected.get(TLV_BUILD_ID, b"").hex(),
         key_hash=plain[_TLV_KEY_HASH],
         signature=plain[_TLV_ED25519],
@@ -185,6 +207,13 @@ def _name(path: Path, protected: Mapping[int, bytes]) -> str:
     if not name.isprintable() or not name:
         raise _bad(path, "does not say what board it is for")
     return name
+
+
+def _models(path: Path, protected: Mapping[int, bytes]) -> tuple[str, ...]:
+    listed = protected.get(TLV_MODELS, b"").decode("ascii", errors="replace")
+    if not listed.isprintable():
+        raise _bad(path, "does not say what models it is for")
+    return tuple(filter(None, listed.split(",")))
 
 
 def _bad(path: Path, what: str, todo: str = "Build it anew, or copy it once more.") -> KsmhostError:

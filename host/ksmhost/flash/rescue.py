@@ -273,8 +273,8 @@ async def _load(
 async def _start(loader: Loader) -> None:
     """As a slot is started, with the rescue system's own command line."""
     for words in (
-        "run find_emulator; true",
-        "fdt addr ${fit_addr} && fdt get value slot_args /configurations/conf bootargs",
+        "run find_model; run find_emulator; true",
+        "fdt addr ${fit_addr} && fdt get value slot_args /configurations/${conf} bootargs",
         f'setenv bootargs "${{slot_args}} {_WORDS} ${{emulated}}"',
     ):
         if not await loader.run(words):

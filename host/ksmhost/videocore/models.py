@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Raspberry Pis that a board's image can serve, as their firmware tells them apart.
 
-Facts are Raspberry Pi's documentation's: "Raspberry Pi revision codes" for types and memory, "Device
-Trees, overlays, and parameters" for the names of trees.
+Facts are Raspberry Pi's documentation's: "Raspberry Pi revision codes" for types and memory,
+"Device Trees, overlays, and parameters" for the names of trees.
 """
 
 from __future__ import annotations
@@ -70,3 +70,12 @@ def type_of(revision: int) -> int | None:
     '0x12'
     """
     return (revision >> _TYPE_SHIFT) & _TYPE_MASK if revision & _NEW_STYLE else None
+
+
+def model_of(revision: int) -> PiModel | None:
+    """The model with that revision code; None where it is none of `MODELS`.
+
+    >>> model_of(0x902120).name
+    'zero2w'
+    """
+    return next((model for model in MODELS.values() if model.type == type_of(revision)), None)
