@@ -51,6 +51,11 @@ def skip_without(kernel: Kernel, *, board: str = "", engine: str = "", why: str)
         pytest.skip(why)
 
 
+async def test_scans_one_by_one(kernel: Kernel) -> None:
+    """What the other tests rely on: ksmd makes the scans that it is told to, and no other."""
+    await run_feature(kernel, "scans", DEADLINE_S)
+
+
 @pytest.mark.parametrize("feature", EVERYWHERE)
 async def test_processes(kernel: Kernel, feature: str) -> None:
     """Fork, exec, limits and what processes are told."""

@@ -14,7 +14,7 @@
  *   last-write    as unique; before the first measured scan BURST pages are made alike, by a last
  *                 write to each, and the scans are measured until those are merged
  *
- * Knobs are left as they are, but for those that scan_once() needs: set smart_scan and others by
+ * Knobs are left as they are, but for those that full scans need: set smart_scan and others by
  * further words, NAME=VALUE.
  *
  * For each measured scan it prints "own cpu_ns=...", the time of its writes before the scan, and
@@ -110,7 +110,7 @@ static void measure(pid_t ksmd, int64_t poll_ns, int64_t own)
 {
 	int64_t cpu = cpu_ns(ksmd), wall = now_ns();
 
-	scan_once(ksmd, poll_ns);
+	scan_and_run_on(ksmd, poll_ns);
 	wall = now_ns() - wall;
 	cpu = cpu_ns(ksmd) - cpu;
 	printf("own cpu_ns=%lld\n", (long long)own);
@@ -147,7 +147,7 @@ int main(int argc, char **argv)
 	scans = strtoul(argv[4], NULL, 10);
 	poll_ns = strtol(argv[5], NULL, 10) * 1000;
 	ksmd = find_ksmd();
-	prepare_scan_once();
+	prepare_scans(ksmd);
 	set_knobs(argv + 6);
 	memory = make_memory(what, pages);
 	for (size_t i = 0; i < warm_up + scans; i++) {
@@ -160,7 +160,7 @@ int main(int argc, char **argv)
 		write_some(what, memory, pages, i);
 		own = cpu_ns(getpid()) - own;
 		if (i < warm_up)
-			scan_once(ksmd, poll_ns);
+			scan_and_run_on(ksmd, poll_ns);
 		else
 			measure(ksmd, poll_ns, own);
 	}

@@ -150,7 +150,7 @@ void sleep_ns(int64_t ns)
 	nanosleep(&pause, NULL);
 }
 
-static bool sleeps(pid_t pid)
+bool sleeps(pid_t pid)
 {
 	char path[64], text[256];
 	const char *name_end;
@@ -162,34 +162,75 @@ static bool sleeps(pid_t pid)
 	return name_end && name_end[2] == 'S';
 }
 
-void prepare_scan_once(void)
+static void pause_before(int64_t deadline_ns, int64_t poll_ns, const char *missed)
+{
+	errno = 0;
+	if (now_ns() > deadline_ns)
+		die("ksmd %s within %lld s", missed, SCAN_DEADLINE_NS / SECOND_NS);
+	sleep_ns(poll_ns);
+}
+
+static void await_sleep(pid_t ksmd, int64_t poll_ns, int64_t deadline_ns)
+{
+	while (!sleeps(ksmd))
+		pause_before(deadline_ns, poll_ns, "did not sleep");
+}
+
+/* Where ksmd waits for run instead, it goes on waiting. */
+static void end_sleep_between_scans(void)
+{
+	set_knob("sleep_millisecs", LONG_SLEEP_MS + (knob("sleep_millisecs") == LONG_SLEEP_MS));
+}
+
+/* Afterwards ksmd waits for run. */
+static void stop_ksmd(pid_t ksmd, int64_t poll_ns)
 {
 	set_knob("run", 0);
-	set_knob("sleep_millisecs", LONG_SLEEP_MS);
+	end_sleep_between_scans();
+	await_sleep(ksmd, poll_ns, now_ns() + SCAN_DEADLINE_NS);
+}
+
+void prepare_scans(pid_t ksmd)
+{
+	stop_ksmd(ksmd, SECOND_NS / 1000);
 	set_knob("pages_to_scan", 1000000000);
 }
 
-/* It waits for run where it has nothing to do, and for a new sleep_millisecs between scans. */
-static void wake_ksmd(void)
+/*
+ * One write wakes ksmd: it might be done with a scan before a second one makes it begin another.
+ * Returns how many scans there were before.
+ */
+static long scan(pid_t ksmd, int64_t poll_ns)
 {
-	if (knob("run") != 1)
+	int64_t deadline_ns = now_ns() + SCAN_DEADLINE_NS;
+	long before;
+
+	await_sleep(ksmd, poll_ns, deadline_ns);
+	before = knob("full_scans");
+	if (knob("run") == 1)
+		end_sleep_between_scans();
+	else
 		set_knob("run", 1);
-	set_knob("sleep_millisecs", LONG_SLEEP_MS + (knob("sleep_millisecs") == LONG_SLEEP_MS));
+	while (knob("full_scans") == before)
+		pause_before(deadline_ns, poll_ns, "made no full scan");
+	await_sleep(ksmd, poll_ns, deadline_ns);
+	return before;
+}
+
+void scan_and_run_on(pid_t ksmd, int64_t poll_ns)
+{
+	scan(ksmd, poll_ns);
 }
 
 void scan_once(pid_t ksmd, int64_t poll_ns)
 {
-	int64_t deadline_ns = now_ns() + SCAN_DEADLINE_NS;
-	long scans = knob("full_scans");
+	long before = scan(ksmd, poll_ns), made;
 
-	wake_ksmd();
-	while (knob("full_scans") == scans || !sleeps(ksmd)) {
-		if (now_ns() > deadline_ns) {
-			errno = 0;
-			die("ksmd made no full scan within %lld s", SCAN_DEADLINE_NS / SECOND_NS);
-		}
-		sleep_ns(poll_ns);
-	}
+	stop_ksmd(ksmd, poll_ns);
+	made = knob("full_scans") - before;
+	errno = 0;
+	if (made != 1)
+		die("ksmd made %ld full scans instead of one", made);
 }
 
 void make_swap_area(int fd, off_t bytes)

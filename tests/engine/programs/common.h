@@ -34,16 +34,23 @@ int64_t cpu_ns(pid_t pid);
 
 void sleep_ns(int64_t ns);
 
+/* Whether a process sleeps until something wakes it. */
+bool sleeps(pid_t pid);
+
 /*
- * Let ksmd make exactly one full scan, and return when it sleeps again. It relies on a batch that
- * ends where a full scan does, on pages_to_scan being larger than all there is, and on a new value
- * of sleep_millisecs waking ksmd. It looks every poll_ns; a look's interrupt is counted as CPU time
- * of ksmd, which it interrupts.
+ * Let ksmd make exactly one full scan, and return when it sleeps again; dies if it made more. ksmd
+ * scans at no other time: it is stopped (run is 0) before and after, since whatever else wakes it, a
+ * knob or a process that joins, would have it scan once more, sooner or later. It relies on a batch
+ * that ends where a full scan does and on pages_to_scan being larger than all there is. It looks every
+ * poll_ns; a look's interrupt is counted as CPU time of ksmd, which it interrupts.
  */
 void scan_once(pid_t ksmd, int64_t poll_ns);
 
-/* Settings under which scan_once() works. */
-void prepare_scan_once(void);
+/* The same without stopping ksmd, which would be counted as its CPU time, too. Touch no knob then. */
+void scan_and_run_on(pid_t ksmd, int64_t poll_ns);
+
+/* Stop ksmd and make the settings under which these two work. */
+void prepare_scans(pid_t ksmd);
 
 /* Make a disk of so many bytes a swap area. Dies when it can't be written. */
 void make_swap_area(int fd, off_t bytes);

@@ -69,7 +69,7 @@ int main(int argc, char **argv)
 	if (argc != 2)
 		die("usage: corners CASE");
 	ksmd = find_ksmd();
-	prepare_scan_once();
+	prepare_scans(ksmd);
 	memory = map_pages(2 * PAGES);
 	memory += -((uintptr_t)memory / 4096) % PAGES * WORDS_PER_PAGE;
 	for (size_t i = 0; i < PAGES; i++)

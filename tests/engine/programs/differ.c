@@ -215,7 +215,7 @@ int main(int argc, char **argv)
 	if (count > MAX_PROCESSES)
 		die("at most %d processes", MAX_PROCESSES);
 	ksmd = find_ksmd();
-	prepare_scan_once();
+	prepare_scans(ksmd);
 	set_knob("smart_scan", 0);
 	set_knob("max_page_sharing", 1000000);
 	set_knob("use_zero_pages", strtol(argv[4], NULL, 10));

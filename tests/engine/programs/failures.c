@@ -214,7 +214,7 @@ static void merge_all(struct area *area)
 {
 	pid_t ksmd = find_ksmd();
 
-	prepare_scan_once();
+	prepare_scans(ksmd);
 	errno = -try_knob("run", "2");
 	if (errno)
 		die("unmerging all");

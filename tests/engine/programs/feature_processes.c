@@ -298,10 +298,27 @@ void test_counters(void)
 #define ROUNDS 20
 
 static long scans_before;
+static pid_t ksmd;
 
 static bool has_scanned(void)
 {
-	return knob("full_scans") > scans_before;
+	return knob("full_scans") > scans_before && sleeps(ksmd);
+}
+
+/* What all of these tests rely on: ksmd scans when it is told to, and at no other time. */
+void test_scans(void)
+{
+	mergeable_area(PAGES, 1, KEYS);
+	for (int i = 0; i < ROUNDS; i++) {
+		set_knob("run", 2);
+		scans(1);
+		set_knob("use_zero_pages", i % 2);
+		set_knob("use_zero_pages", 0);
+		sleep_ns(10 * POLL_NS);
+		expect("full_scans", knob("full_scans"), 1);
+		scans(2);
+		expect("full_scans", knob("full_scans"), 3);
+	}
 }
 
 /* A change wakes ksmd even if it is taken back before ksmd has looked. */
@@ -310,7 +327,8 @@ void test_sleep_changes(void)
 	long sleep_ms;
 
 	mergeable_area(PAGES, 1, KEYS);
-	scans(2);
+	ksmd = find_ksmd();
+	scan_and_run_on(ksmd, POLL_NS);
 	sleep_ms = knob("sleep_millisecs");
 	for (int i = 0; i < ROUNDS; i++) {
 		scans_before = knob("full_scans");

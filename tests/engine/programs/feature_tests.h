@@ -34,7 +34,7 @@ void check_area(const uint64_t *area, size_t pages, uint64_t key, size_t keys);
 /* Map an area, fill it and offer it for merging. */
 uint64_t *mergeable_area(size_t pages, uint64_t key, size_t keys);
 
-/* Let ksmd make so many full scans. Settings are such that counts are exact. */
+/* Let ksmd make so many full scans; it makes no other. Settings are such that counts are exact. */
 void scans(int count);
 
 /* Write 2 to the knob "run": nothing is merged afterwards. */
@@ -116,6 +116,7 @@ void test_after_exec(void);
 void test_max_page_sharing(void);
 void test_max_kernel_pages(void);
 void test_counters(void);
+void test_scans(void);
 void test_sleep_changes(void);
 void test_budget_knobs(void);
 void test_budget_idle(void);

@@ -40,6 +40,7 @@ static const struct {
 	{ "max-page-sharing", test_max_page_sharing },
 	{ "max-kernel-pages", test_max_kernel_pages },
 	{ "counters", test_counters },
+	{ "scans", test_scans },
 	{ "sleep-changes", test_sleep_changes },
 	{ "budget-knobs", test_budget_knobs },
 	{ "budget-idle", test_budget_idle },
@@ -265,7 +266,7 @@ void await_end(const struct child *child)
 
 static void prepare(void)
 {
-	prepare_scan_once();
+	prepare_scans(find_ksmd());
 	set_knob("smart_scan", 0);
 }
 
