@@ -32,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--board", default=None, help="the board to test (qemu-virt; engine tests: uml, qemu-virt)"
     )
+    group.addoption("--model", default=None, help="board tests, emulated: which model of the board")
     group.addoption("--engine", default=None, help="the engine to test (engine tests: each one)")
     group.addoption(
         "--torture-seconds", type=int, default=None, help="how long to torture an engine"

@@ -45,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--ksm-board", metavar="NAME", help="the board: a folder of boards/")
     group.addoption("--port", metavar="PORT", help="its serial port or URL")
     group.addoption("--emulate", action="store_true", help="start it in its emulator")
+    group.addoption("--ksm-model", metavar="NAME", help="emulated: which model of the board")
     group.addoption("--ksm-engine", metavar="ENGINE", help="the image built with this engine")
     group.addoption(
         "--ksm-vmlinux", metavar="FILE", type=Path, help="puts file and line into kernel traces"
@@ -353,6 +354,7 @@ def _where(config: pytest.Config) -> Where:
         port=cast(Any, config.getoption("port")),
         emulate=bool(config.getoption("emulate")),
         engine=cast(Any, config.getoption("ksm_engine")),
+        model=cast(Any, config.getoption("ksm_model")),
     )
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ksmhost.board import Board
-from ksmhost.target.machine import Machine, filled_arguments
+from ksmhost.target.machine import Machine, prepare
 from ksmhost.target.process import end_process, start_leashed
 
 STOP_S = 3.0
@@ -20,9 +20,10 @@ async def emulated_on_line(board: Board, disk: Path, tty: Path) -> AsyncIterator
     """The board in QEMU, its UART on `tty`. `disk` is made from the image when it is not there."""
     machine = Machine(board, board.build_dir(), disk=disk)
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("wb") as log:
+        start = await prepare(machine, Path(folder))
         process = await start_leashed(
             [
-                *(machine.emulator.program, *await filled_arguments(machine, Path(folder))),
+                *(machine.emulator.program, *start.arguments),
                 *("-display", "none", "-monitor", "none", "-nodefaults"),
                 *("-chardev", f"serial,id=uart,path={tty.resolve()}", "-serial", "chardev:uart"),
             ],

@@ -3,6 +3,7 @@
 
     pytest tests/board                          qemu-virt, emulated
     pytest tests/board --board rpi4             the SD image of rpi4 in the emulator
+    pytest tests/board --board rpi3 --model zero2w      another model that the image serves
     pytest tests/board --port /dev/ttyUSB0      the real board on that port
 
 The board is booted once; every test gets the one session to it and leaves the board as it was.
@@ -36,7 +37,10 @@ def where(pytestconfig: pytest.Config) -> Where:
     """The board the command line names."""
     port = pytestconfig.getoption("--port")
     return Where(
-        board=pytestconfig.getoption("--board") or "qemu-virt", port=port, emulate=port is None
+        board=pytestconfig.getoption("--board") or "qemu-virt",
+        port=port,
+        emulate=port is None,
+        model=pytestconfig.getoption("--model"),
     )
 
 

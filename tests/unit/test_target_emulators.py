@@ -21,10 +21,10 @@ import pytest
 from link_fixtures import until
 
 from ksmhost.board import Board, Emulator, Kernel, Uart
+from ksmhost.board.fat import fat_offset, read_fat
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link import Timing
 from ksmhost.target import Line, LineDown, Machine, QemuTarget
-from ksmhost.target.fat import extract, fat_offset, list_files
 from ksmhost.target.line import OnceLine, PacedIo
 from ksmhost.target.machine import filled_arguments
 from ksmhost.target.qemu import check_version, version_of
@@ -297,20 +297,24 @@ def make_image(path: Path, kind: int = 0x0C) -> None:
     path.write_bytes(bytes(mbr) + bytes(8 * MIB - 512))
 
 
-async def test_boot_files_come_out_of_the_image(tmp_path: Path) -> None:
+def test_boot_files_come_out_of_the_image(tmp_path: Path) -> None:
     image = tmp_path / "sdcard.img"
     make_image(image)
     at = f"{image}@@{MIB}"
     (tmp_path / "u-boot.bin").write_bytes(b"loader")
     subprocess.run(["mformat", "-i", at, "-T", "14336", "::"], check=True)
+    assert read_fat(image) == {}
     subprocess.run(["mcopy", "-i", at, tmp_path / "u-boot.bin", "::u-boot.bin"], check=True)
+    subprocess.run(["mmd", "-i", at, "::overlays"], check=True)
+    subprocess.run(["mcopy", "-i", at, tmp_path / "u-boot.bin", "::overlays/a.dtbo"], check=True)
     assert fat_offset(image) == MIB
-    assert await list_files(image) == ["u-boot.bin"]
-    into = tmp_path / "into"
-    into.mkdir()
-    assert (await extract(image, "u-boot.bin", into)).read_bytes() == b"loader"
-    with pytest.raises(KsmhostError):
-        await extract(image, "nothing.dtb", into)
+    assert read_fat(image) == {"u-boot.bin": b"loader", "overlays/a.dtbo": b"loader"}
+
+
+def test_a_fat_partition_that_is_none_is_told(tmp_path: Path) -> None:
+    make_image(tmp_path / "sdcard.img")
+    with pytest.raises(KsmhostError, match="no usable board image"):
+        read_fat(tmp_path / "sdcard.img")
 
 
 @pytest.mark.parametrize("content", [b"", b"short", bytes(512), bytes(510) + b"\x55\xaa"])

@@ -96,8 +96,8 @@ class ImageLayout:
 class Emulator:
     """How the board runs without hardware.
 
-    Arguments hold the place-holders {sdcard} {uboot} {dtb} {kernel} {initramfs} {cmdline}
-    {memory_mib}; the UART itself is added by the target.
+    Arguments hold the place-holders {sdcard} {uboot} {kernel} {initramfs} {cmdline} {memory_mib};
+    the UART is added by the target, and for a Raspberry Pi what its firmware hands over.
     """
 
     kind: str

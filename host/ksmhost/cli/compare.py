@@ -238,6 +238,7 @@ def _boards(asked: _Asked) -> Emulated | AtPort:
         where.engine or DEFAULT_ENGINE,
         where.variant or DEFAULT_VARIANT,
         asked.exact,
+        model=where.model or "",
     )
 
 

@@ -46,6 +46,14 @@ EngineOption = Annotated[
         callback=_one_of(ENGINES),
     ),
 ]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Emulated: which of the models that the image serves; the first without it.",
+        metavar="NAME",
+    ),
+]
 VariantOption = Annotated[
     str | None,
     typer.Option(
@@ -74,6 +82,7 @@ def where_options(
     board: BoardOption = None,
     port: Annotated[str | None, _PORT] = None,
     emulate: Annotated[bool, _EMULATE] = False,
+    model: ModelOption = None,
     engine: EngineOption = None,
     variant: VariantOption = None,
     baud: Annotated[int | None, _BAUD] = None,
@@ -88,6 +97,12 @@ def where_options(
             todo="Give --port for a real board, --emulate for an emulated one.",
             code=ExitCode.USAGE,
         )
+    if model is not None and port is not None:
+        raise KsmhostError(
+            "--model is for an emulated board; a real one tells its model itself.",
+            todo="Leave --model away.",
+            code=ExitCode.USAGE,
+        )
     check_board(board)
     return Where(
         board=board,
@@ -99,6 +114,7 @@ def where_options(
         baud=baud,
         engine=engine,
         variant=variant,
+        model=model,
     )
 
 

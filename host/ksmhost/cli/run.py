@@ -13,6 +13,7 @@ from ksmhost.cli.builds import chosen_build
 from ksmhost.cli.options import (
     BoardOption,
     EngineOption,
+    ModelOption,
     VariantOption,
     check_board,
     run_async,
@@ -30,6 +31,7 @@ def verb(
     port: Annotated[
         str | None, typer.Option("--port", "-p", help="Attach to a real board instead.")
     ] = None,
+    model: ModelOption = None,
     engine: EngineOption = None,
     variant: VariantOption = None,
     direct: Annotated[
@@ -48,15 +50,23 @@ def verb(
 
     Ctrl-A x or Ctrl-] leaves, which switches an emulated board off.
     """
-    where = Where(board, port, engine=engine, variant=variant, direct=direct, disk=disk, baud=baud)
+    where = Where(
+        *(board, port),
+        engine=engine,
+        variant=variant,
+        direct=direct,
+        disk=disk,
+        baud=baud,
+        model=model,
+    )
     if port is None:
         if baud is not None:
             raise KsmhostError("--baud is for --port.", code=ExitCode.USAGE)
         build = chosen_build(board, engine, variant)
         where = replace(where, board=build.board, emulate=True)
-    elif emulate or direct or disk:
+    elif emulate or direct or disk or model:
         raise KsmhostError(
-            "--port is for a real board; --emulate, --direct and --disk are not.",
+            "--port is for a real board; --emulate, --model, --direct and --disk are not.",
             code=ExitCode.USAGE,
         )
     check_board(where.board)
@@ -72,6 +82,8 @@ async def _run(where: Where, headless: bool) -> None:
         async with serve(where, Timing()) as broker:
             entry = broker.entry
             tell(f"{entry.describe()}, known as {entry.name}")
+            for note in broker.notes:
+                tell(note)
             tell(f"stock SMP clients: smpmgr --port {entry.pty}")
             tell("without console; Ctrl-C ends it" if headless else HOW_TO_LEAVE)
             await attach(broker.channel(), console=not headless)

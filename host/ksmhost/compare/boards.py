@@ -52,6 +52,8 @@ class Emulated:
     exact: bool = False
     """Count instructions instead of time."""
     timing: Timing = field(default_factory=Timing)
+    model: str = ""
+    """Which of the board's models; "" for the first."""
 
     def check(self, side: LiveSide) -> None:
         """Refuse what cannot be booted, before anything is measured. Raises `KsmhostError`."""
@@ -99,7 +101,7 @@ class Emulated:
                 todo=f"Name the folder: image:{build.parent}",
                 code=ExitCode.USAGE,
             )
-        machine = Machine(self.board, build, direct=bool(_direct(self.board)))
+        machine = Machine(self.board, build, direct=bool(_direct(self.board)), model=self.model)
         if not self.exact:
             return machine
         arguments = (*machine.arguments(), *EXACT_ARGUMENTS)

@@ -237,6 +237,11 @@ class Broker:
         await asyncio.gather(*self._clients, return_exceptions=True)
         await self._stock.close()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What starting the board brought up that the user should read."""
+        return self._owner.target.notes
+
     async def until_unused(self) -> None:
         """Return when there has been no client for `Timing.linger_s`, or the board has ended."""
         while self._owner.link.state is not LinkState.ENDED:

@@ -15,7 +15,7 @@ from typing import Any
 from ksmhost.board import find_project
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link.channel import Channel
-from ksmhost.link.order import broker_name, order_to_json
+from ksmhost.link.order import broker_name, emulator_name, order_to_json
 from ksmhost.link.registry import RunningBoard, list_running
 from ksmhost.link.remote import RemoteChannel, greet, spawn_error
 from ksmhost.link.session import BoardGoneError, BoardSession, Timing, Where
@@ -88,7 +88,9 @@ def choose(where: Where, running: list[RunningBoard]) -> RunningBoard | None:
     if where.port is not None or where.emulate:
         name = broker_name(where)
         return next((entry for entry in running if _is_it(entry, where, name)), None)
-    if where.board is not None:
+    if where.model is not None:
+        fitting = [entry for entry in running if entry.name == emulator_name(where)]
+    elif where.board is not None:
         fitting = [entry for entry in running if where.board in (entry.board, entry.name)]
     else:
         fitting = running

@@ -18,8 +18,14 @@ from ksmhost.target.ports import canonical_port
 def broker_name(where: Where) -> str:
     """The registry name of the board `where` names."""
     if where.emulate:
-        return where.board or ""
+        return emulator_name(where)
     return port_name(canonical_port(where.port or ""))
+
+
+def emulator_name(where: Where) -> str:
+    """The registry name of an emulated board: of one model, where one was asked for."""
+    board = where.board or ""
+    return f"{board}-{where.model}" if where.model else board
 
 
 def order_to_json(where: Where, timing: Timing) -> bytes:

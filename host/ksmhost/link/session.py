@@ -80,6 +80,8 @@ class Where:
     """Emulator only: start the kernel without the boot loader, where the board can."""
     disk: Path | None = None
     """Emulator only: a disk that keeps what is written; without it, a throw-away snapshot."""
+    model: str | None = None
+    """Emulator only: which of the models that the board's image serves; the first without it."""
     project: Path | None = None
     """The source tree that holds `boards/`; found from the current directory when absent."""
 

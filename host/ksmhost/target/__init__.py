@@ -69,6 +69,6 @@ def _emulator(where: Where, timing: Timing) -> Target:
         )
     board = _board(where.board, where)
     build = board.build_dir(where.engine or DEFAULT_ENGINE, where.variant or DEFAULT_VARIANT)
-    machine = Machine(board, build, where.direct, where.disk)
+    machine = Machine(board, build, where.direct, where.disk, where.model or "")
     kind = QemuTarget if machine.emulator.kind == "qemu" else UmlTarget
     return kind(machine, timing)

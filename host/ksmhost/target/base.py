@@ -26,6 +26,11 @@ class Target(Protocol):
         """True if `power_cycle` can be done."""
         ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What starting it brought up that the user should read."""
+        ...
+
     async def start(self) -> Line:
         """Switch on (or just attach) and return the UART. KsmhostError when that fails."""
         ...

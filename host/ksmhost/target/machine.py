@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ksmhost.board import Board, Emulator
+from ksmhost.board.fat import read_fat
 from ksmhost.errors import ExitCode, KsmhostError
-from ksmhost.target.fat import extract, list_files
+from ksmhost.target.emulated_pi import EmulatedPi, model_of, prepare_pi
+from ksmhost.videocore import Card, PiModel
 
 _LOADER = "u-boot.bin"
 _MIB = 1024 * 1024
@@ -30,6 +32,8 @@ class Machine:
     """Straight into the kernel, past the boot loader."""
     disk: Path | None = None
     """A disk that keeps what is written, made from the image when it is not there yet."""
+    model: str = ""
+    """Which of the board's models, where its image serves several; "" for the first."""
 
     @property
     def emulator(self) -> Emulator:
@@ -59,6 +63,18 @@ class Machine:
                 code=ExitCode.USAGE,
             )
         return self.emulator.direct_args
+
+    @property
+    def pi(self) -> PiModel | None:
+        """The Raspberry Pi whose firmware has to be acted out; None where there is none."""
+        models = self.board.boot.models if self.board.boot else ()
+        if self.model and not models:
+            raise KsmhostError(
+                f"{self.board.name} has no models to choose from.",
+                todo="Leave --model away.",
+                code=ExitCode.USAGE,
+            )
+        return model_of(models, self.board.name, self.model) if models else None
 
     def product(self, name: str) -> Path:
         """A file of the build; KsmhostError (BUILD) when it was not built, or is cut short."""
@@ -102,12 +118,40 @@ class Machine:
         return found if isinstance(found, dict) else {}
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """All that an emulator is started with."""
+
+    arguments: list[str]
+    notes: tuple[str, ...] = ()
+    """What the user should read about it."""
+
+
 async def filled_arguments(machine: Machine, folder: Path) -> list[str]:
     """The emulator's arguments with every place-holder replaced.
 
     `folder` takes files that have to be copied out of the image.
     """
     return [await filled(argument, machine, folder) for argument in machine.arguments()]
+
+
+async def prepare(machine: Machine, folder: Path) -> Start:
+    """All that the emulator is started with.
+
+    `folder` takes files that the emulator reads. A Raspberry Pi's firmware is acted out here:
+    KsmhostError where a board would stop.
+    """
+    model = machine.pi if machine.loads else None
+    arguments = await filled_arguments(machine, folder)
+    if model is None:
+        return Start(arguments)
+    pi = await _pi(machine, model, folder)
+    return Start([*arguments, *pi.arguments], pi.notes)
+
+
+async def _pi(machine: Machine, model: PiModel, folder: Path) -> EmulatedPi:
+    image = Path(await _disk(machine, folder))
+    return await asyncio.to_thread(prepare_pi, image, model, machine.board.memory_bytes, folder)
 
 
 async def filled(argument: str, machine: Machine, folder: Path) -> str:
@@ -143,22 +187,15 @@ def _make_disk(image: Path, disk: Path) -> None:
         ) from error
 
 
-async def _boot_file(machine: Machine, folder: Path, ending: str, product: str) -> str:
-    """The file as the image holds it; the build's own where the image holds none."""
-    if machine.board.image is not None:
-        image = Path(await _disk(machine, folder))
-        for name in await list_files(image):
-            if name.lower().endswith(ending):
-                return str(await extract(image, name, folder))
-    return str(machine.product(product))
-
-
 async def _loader(machine: Machine, folder: Path) -> str:
-    return await _boot_file(machine, folder, _LOADER, _LOADER)
-
-
-async def _device_tree(machine: Machine, folder: Path) -> str:
-    return await _boot_file(machine, folder, ".dtb", "board.dtb")
+    """The boot loader as the image holds it; the build's own where the image holds none."""
+    if machine.board.image is not None:
+        content = Card(await asyncio.to_thread(read_fat, Path(await _disk(machine, folder))))
+        loader = content.read(_LOADER)
+        if loader is not None:
+            (folder / _LOADER).write_bytes(loader)
+            return str(folder / _LOADER)
+    return str(machine.product(_LOADER))
 
 
 async def _kernel(machine: Machine, _: Path) -> str:
@@ -180,7 +217,6 @@ async def _memory(machine: Machine, _: Path) -> str:
 _VALUES: dict[str, Callable[[Machine, Path], Awaitable[str]]] = {
     "sdcard": _disk,
     "uboot": _loader,
-    "dtb": _device_tree,
     "kernel": _kernel,
     "initramfs": _initramfs,
     "cmdline": _cmdline,

@@ -32,6 +32,7 @@ class PlaceTarget:
 
     loads = True
     boots = False
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self, name: PlaceName, baud: int | None, timing: Timing, patience: Patience = _PATIENCE

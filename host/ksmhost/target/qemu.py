@@ -21,7 +21,7 @@ from ksmhost.board import Emulator
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link.session import Timing
 from ksmhost.target.line import Line, OnceLine, PacedIo
-from ksmhost.target.machine import Machine, filled_arguments
+from ksmhost.target.machine import Machine, prepare
 from ksmhost.target.process import end_process, start_leashed
 from ksmhost.target.qmp import Qmp
 from ksmhost.target.scratch import Scratch
@@ -84,6 +84,12 @@ class QemuTarget:
         self._qmp: Qmp | None = None
         self._line: OnceLine | None = None
         self._scratch: Scratch | None = None
+        self._notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What acting out the board's firmware brought up."""
+        return self._notes
 
     @property
     def loads(self) -> bool:
@@ -131,7 +137,8 @@ class QemuTarget:
 
     def describe(self) -> str:
         """The board's name, and that it is not a real one."""
-        return f"{self._machine.board.name} (emulated)"
+        model = f" {self._machine.model}" if self._machine.model else ""
+        return f"{self._machine.board.name}{model} (emulated)"
 
     async def _launch(self, folder: Path) -> Line:
         uart, uart_theirs = socket.socketpair()
@@ -167,11 +174,12 @@ class QemuTarget:
             ) from error
 
     async def _command(self, folder: Path, uart_fd: int, control_fd: int) -> list[str]:
-        arguments = await filled_arguments(self._machine, folder)
+        start = await prepare(self._machine, folder)
+        self._notes = start.notes
         keep = [] if self._machine.disk else ["-snapshot"]
         return [
             self._machine.emulator.program,
-            *arguments,
+            *start.arguments,
             *keep,
             *("-display", "none", "-monitor", "none", "-nodefaults"),
             *("-chardev", f"socket,id=uart,fd={uart_fd}", "-serial", "chardev:uart"),

@@ -103,6 +103,7 @@ class SerialTarget:
     loads = True
     boots = False
     has_power = False
+    notes: tuple[str, ...] = ()
 
     def __init__(self, port: str, baud: int, timing: Timing) -> None:
         self._port = port

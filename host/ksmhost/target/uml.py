@@ -25,6 +25,7 @@ class UmlTarget:
     loads = False
     boots = True
     has_power = True
+    notes: tuple[str, ...] = ()
 
     def __init__(self, machine: Machine, timing: Timing) -> None:
         self._machine = machine

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files out of the FAT partition of a disk image, read with mtools.
+"""The files in the FAT partition of a disk image, read with mtools.
 
-An emulated Pi has no VideoCore to load the boot loader, so what the VideoCore would have loaded
-is taken out of the very image that is booted.
+What a board's firmware loads before the boot loader is taken out of the very image that is booted.
 """
 
 from __future__ import annotations
 
-import asyncio
 import struct
 import subprocess
+import tempfile
 from pathlib import Path
 
 from ksmhost.errors import ExitCode, KsmhostError
@@ -18,6 +17,7 @@ _SECTOR_BYTES = 512
 _TABLE_AT = 446
 _ENTRY = struct.Struct("<B3xB3xII")
 _FAT_TYPES = (0x01, 0x04, 0x06, 0x0B, 0x0C, 0x0E)
+_TOOL_S = 60.0
 
 
 def fat_offset(image: Path) -> int:
@@ -39,35 +39,35 @@ def fat_offset(image: Path) -> int:
     raise _broken(image, "has no FAT partition")
 
 
-async def list_files(image: Path) -> list[str]:
-    """Return the names in the FAT partition's top folder."""
+def read_fat(image: Path) -> dict[str, bytes]:
+    """Return every file in the FAT partition by its path in it ("overlays/disable-bt.dtbo").
+
+    Raises KsmhostError when there is no partition, or none that can be read.
+    """
     at = f"{image}@@{fat_offset(image)}"
-    listing = await _mtools(image, "mdir", "-b", "-i", at, "::")
-    return [line.removeprefix("::/").strip() for line in listing.splitlines() if line.strip()]
+    with tempfile.TemporaryDirectory(prefix="ksmhost-fat-") as name:
+        _run(image, ["mcopy", "-s", "-n", "-Q", "-i", at, "::/", name])
+        root = Path(name)
+        return {
+            str(path.relative_to(root)): path.read_bytes()
+            for path in sorted(root.rglob("*"))
+            if path.is_file()
+        }
 
 
-async def extract(image: Path, name: str, into: Path) -> Path:
-    """Copy the file `name` out of the FAT partition into the folder `into`; return the copy."""
-    copy = into / name
-    await _mtools(
-        image, "mcopy", "-n", "-o", "-i", f"{image}@@{fat_offset(image)}", f"::{name}", copy
-    )
-    return copy
-
-
-async def _mtools(image: Path, *command: str | Path) -> str:
+def _run(image: Path, command: list[str]) -> None:
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TOOL_S, check=False
         )
     except FileNotFoundError as error:
         raise KsmhostError(
             f"{command[0]} is missing.", todo="sudo apt install mtools", code=ExitCode.MISSING_TOOL
         ) from error
-    out, err = await process.communicate()
-    if process.returncode != 0:
-        raise _broken(image, " ".join(err.decode(errors="replace").split()))
-    return out.decode(errors="replace")
+    except subprocess.TimeoutExpired as error:
+        raise _broken(image, f"{command[0]} took more than {_TOOL_S:.0f} s to read it") from error
+    if done.returncode != 0:
+        raise _broken(image, " ".join(done.stderr.decode(errors="replace").split()))
 
 
 def _broken(image: Path, what: str) -> KsmhostError:
