@@ -21,12 +21,15 @@ import ingredients
 import pifirmware
 from fit import Trees, fit_source, nodes_of, paths_of
 from ksmhost.board.disk import SLOT_HEADER_BYTES, BootState, partition_table
+from ksmhost.board.fat import read_fat
 from ksmhost.errors import KsmhostError
 from ksmhost.flash import kept
 from ksmhost.flash.image import TLV_BOARD, TLV_BUILD_ID, TLV_MODELS, read_slot_image
 from ksmhost.flash.keys import default_key_path, fingerprint, make_key, read_public
-from ksmhost.videocore.models import MODELS
+from ksmhost.videocore import MODELS, Card, check_card, find_model
 from steps import EPOCH, StepError, locked, quiet_environment, run_logged, sha256, stop
+
+_BITS = {"arm64": 64}
 
 
 def exists(env):
@@ -220,11 +223,22 @@ def _make_disk(target, source, env):
             _write_sparse(disk, layout.boot_offset, fat)
             for offset in layout.slot_offsets:
                 _write_sparse(disk, offset, slot)
+        _check_card(board, partial)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise StepError(f"{out} cannot be written: {error.strerror}.") from error
     partial.rename(out)
     fat.unlink()
+
+
+def _check_card(board, disk: Path) -> None:
+    """Refuse a card that one of the models would not start from, or otherwise than meant."""
+    models = [find_model(name) for name in board.boot.models]
+    try:
+        if models:
+            check_card(Card(read_fat(disk)), models, _BITS[board.arch])
+    except KsmhostError as error:
+        raise StepError(str(error)) from error
 
 
 def _write_at(disk, offset: int, content: bytes) -> None:
