@@ -237,9 +237,12 @@ int agent_prepare(struct agent *agent, const struct agent_options *options)
 	agent->serial.source.fd = -1;
 	agent->kmsg.source.fd = -1;
 	agent->console.master.fd = -1;
-	facts_gather(&agent->facts, options->image, options->ksm_dir, options->proc_dir);
+	videocore_init(&agent->videocore, options->vcio);
+	facts_gather(&agent->facts, options->image, options->ksm_dir, options->proc_dir,
+		     options->kmsg, &agent->videocore);
 	knobs_init(&agent->knobs, options->ksm_dir);
-	counters_init(&agent->counters, options->ksm_dir, options->proc_dir, options->sys_dir);
+	counters_init(&agent->counters, options->ksm_dir, options->proc_dir, options->sys_dir,
+		      &agent->videocore);
 	add_own_counters(agent);
 	agent->reset_timer = (struct loop_timer){ .fire = reset_when_sent, .ctx = agent };
 	loop_timer_add(&agent->loop, &agent->reset_timer);

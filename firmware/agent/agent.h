@@ -20,6 +20,7 @@
 #include "smp.h"
 #include "trial.h"
 #include "update.h"
+#include "videocore.h"
 #include "workload.h"
 
 /* How a reset asked for by SMP is done. */
@@ -42,6 +43,7 @@ struct agent_options {
 	const char *shell;             /* on the console, or NULL */
 	const char *kmsg;              /* /dev/kmsg, or NULL */
 	bool kmsg_from_start;
+	const char *vcio; /* the device that asks the VideoCore, or NULL */
 	bool shell_group;
 	enum reset_way reset;
 	struct slots_options slots;
@@ -56,6 +58,7 @@ struct agent {
 	struct serial serial;
 	struct rate rate;
 	struct smp smp;
+	struct videocore videocore;
 	struct facts facts;
 	struct counters counters;
 	struct sampler sampler;

@@ -79,11 +79,12 @@ int64_t counters_ticks_to_ms(const struct counters *c, int64_t ticks)
 }
 
 void counters_init(struct counters *c, const char *ksm_dir, const char *proc_dir,
-		   const char *sys_dir)
+		   const char *sys_dir, struct videocore *videocore)
 {
 	memset(c, 0, sizeof(*c));
 	c->proc_dir = proc_dir;
 	c->sys_dir = sys_dir;
+	c->videocore = videocore;
 	c->ticks_per_second = sysconf(_SC_CLK_TCK);
 	counters_engine_init(c, ksm_dir);
 	counters_system_init(c);

@@ -3,7 +3,8 @@
  * Every number the board gives, in one table: groups of counters, each with a name.
  *
  * Which counters there are is settled at start and never changes. Those of the engine are found by
- * counters_engine.c, those of the rest of the system by counters_system.c. A sample reads the
+ * counters_engine.c, those of the rest of the system by counters_system.c and, where there is a
+ * VideoCore, counters_videocore.c. A sample reads the
  * engine's afresh whenever the engine has run since the sample before, which the CPU clock of its
  * thread tells. What else costs much to read is read less often: a source rests for 4000 times what
  * it cost, but for a second at most.
@@ -23,6 +24,7 @@
 #define COUNTER_ENGINE_FILES_MAX 44 /* leaves room for all other counters */
 
 struct counters;
+struct videocore;
 
 struct counter {
 	char name[COUNTER_NAME_MAX]; /* "group.field" */
@@ -67,13 +69,14 @@ struct counters {
 	size_t source_count;
 	int64_t engine_due_us; /* its counters are read then, also when it has not run */
 	const char *proc_dir, *sys_dir;
+	struct videocore *videocore;
 	int64_t ticks_per_second;
 	clockid_t ksmd_clock;
 };
 
 /* Find what this board has: the files of the engine's directory, those of proc and of sysfs. */
 void counters_init(struct counters *c, const char *ksm_dir, const char *proc_dir,
-		   const char *sys_dir);
+		   const char *sys_dir, struct videocore *videocore);
 
 /* Add a group whose numbers some other part of the agent knows: refresh fills its counters. */
 void counters_add_group(struct counters *c, const char *name, const char *const *fields,
@@ -92,6 +95,7 @@ const struct counter_group *counters_group(const struct counters *c, const uint8
 
 void counters_engine_init(struct counters *c, const char *ksm_dir);
 void counters_system_init(struct counters *c);
+void counters_videocore_add(struct counters *c); /* to the group that was begun */
 
 /* Counters and sources are added to the group that was begun; one without counters is no group. */
 void counters_group_begin(struct counters *c, const char *name);

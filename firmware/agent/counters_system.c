@@ -206,6 +206,7 @@ static void init_board(struct counters *c)
 	add_board_file(c, "stat", refresh_cpu, "cpu_ms", "cpu_idle_ms");
 	add_sensor(c, "class/thermal/thermal_zone0/temp", "temperature_mc");
 	add_sensor(c, "devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "cpu_khz");
+	counters_videocore_add(c);
 	counters_group_end(c);
 }
 

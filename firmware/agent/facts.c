@@ -10,6 +10,7 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include "bytes.h"
 #include "codec_decode.h"
 #include "procfile.h"
 #include "text.h"
@@ -107,8 +108,21 @@ static void gather_text(const char *directory, const char *name, char *text, siz
 		text_make_utf8(text, (size_t)len);
 }
 
+/* The firmware writes its board's revision into the tree it hands on; ask it where that is lost. */
+static void gather_revision(struct facts *f, const char *proc_dir, const struct videocore *v)
+{
+	char cells[8];
+	int fd = procfile_open(proc_dir, "device-tree/system/linux,revision");
+	int len = fd < 0 ? -1 : procfile_read(fd, cells, sizeof(cells));
+
+	if (fd >= 0)
+		close(fd);
+	f->revision = len == 4 ? get_be32((const uint8_t *)cells) : v->first.values[VIDEOCORE_REVISION];
+	f->firmware = v->first.values[VIDEOCORE_FIRMWARE];
+}
+
 void facts_gather(struct facts *f, const char *image_path, const char *ksm_dir,
-		  const char *proc_dir)
+		  const char *proc_dir, const char *kmsg_path, const struct videocore *videocore)
 {
 	struct sysinfo info;
 
@@ -120,6 +134,8 @@ void facts_gather(struct facts *f, const char *image_path, const char *ksm_dir,
 	gather_text(proc_dir, "device-tree/model", f->model, sizeof(f->model));
 	gather_text(proc_dir, "device-tree/serial-number", f->serial, sizeof(f->serial));
 	gather_text(proc_dir, "sys/kernel/random/boot_id", f->boot_id, sizeof(f->boot_id));
+	gather_revision(f, proc_dir, videocore);
+	bootlog_read(&f->bootlog, kmsg_path);
 	uname(&f->uname);
 	f->page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 	f->cpus = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);

@@ -6,6 +6,9 @@
 #include <stdint.h>
 #include <sys/utsname.h>
 
+#include "bootlog.h"
+#include "videocore.h"
+
 #define AGENT_VERSION "0.1.0"
 
 struct facts {
@@ -16,10 +19,12 @@ struct facts {
 	char boot_id[40];
 	struct utsname uname;
 	uint64_t page_size, cpus, memory_bytes;
+	struct bootlog bootlog;
+	uint32_t revision, firmware; /* of a Raspberry Pi and its VideoCore's firmware, else 0 */
 };
 
-/* image_path may be missing. */
+/* image_path and kmsg_path may be missing. */
 void facts_gather(struct facts *f, const char *image_path, const char *ksm_dir,
-		  const char *proc_dir);
+		  const char *proc_dir, const char *kmsg_path, const struct videocore *videocore);
 
 #endif

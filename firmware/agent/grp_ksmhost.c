@@ -4,8 +4,32 @@
 
 #include "clock.h"
 #include "grp.h"
+#include "procfile.h"
+#include "text.h"
 
 #define PROTOCOL_VERSION 2
+
+/* What the board may not tell; the governor can be changed at any time. */
+static void identity_optional(const struct agent *agent, char *governor, size_t size,
+			      struct identity_response *answer)
+{
+	const struct facts *f = &agent->facts;
+	int len = procfile_once(agent->options->sys_dir,
+				"devices/system/cpu/cpu0/cpufreq/scaling_governor", governor, size);
+
+	if (len > 0)
+		text_make_utf8(governor, (size_t)len);
+	answer->governor_present = len > 0;
+	answer->governor.governor = grp_text(governor);
+	answer->kpti_present = f->bootlog.kpti != NULL;
+	answer->kpti.kpti = grp_text(f->bootlog.kpti ? f->bootlog.kpti : "");
+	answer->kaslr_present = f->bootlog.kaslr != NULL;
+	answer->kaslr.kaslr = grp_text(f->bootlog.kaslr ? f->bootlog.kaslr : "");
+	answer->revision_present = f->revision != 0;
+	answer->revision.revision = f->revision;
+	answer->firmware_present = f->firmware != 0;
+	answer->firmware.firmware = f->firmware;
+}
 
 static int identity(struct agent *agent, const struct smp_request *request, struct smp_reply *reply)
 {
@@ -28,7 +52,10 @@ static int identity(struct agent *agent, const struct smp_request *request, stru
 		.uptime_ms = (uint64_t)(clock_us(CLOCK_BOOTTIME) / 1000),
 	};
 
+	char governor[32];
+
 	(void)request;
+	identity_optional(agent, governor, sizeof(governor), &answer);
 	return GRP_ENCODE(identity_response, reply, &answer);
 }
 

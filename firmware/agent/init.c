@@ -361,6 +361,7 @@ void init_main(struct agent *agent)
 		.image = "/etc/ksmhost/image.cbor",
 		.shell = "/bin/sh",
 		.kmsg = "/dev/kmsg",
+		.vcio = "/dev/vcio",
 		.reset = RESET_KERNEL,
 		.slots.running = SLOT_NONE,
 		.key = "/etc/ksmhost/key.pub",

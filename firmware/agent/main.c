@@ -37,6 +37,7 @@ static const char usage[] =
 	"  --shell-group     let SMP clients run commands\n"
 	"  --kmsg FILE       kernel messages from there (/dev/kmsg)\n"
 	"  --no-kmsg         no kernel messages on the console\n"
+	"  --vcio FILE       the device that asks a VideoCore's firmware (/dev/vcio)\n"
 	"  --reset WAY       what an SMP reset does: init, kernel or exit\n"
 	"  --slots A,B       files that hold the slots (those of our disk)\n"
 	"  --state FILE      with --slots: the disk that holds the boot state\n"
@@ -61,6 +62,7 @@ enum option_id {
 	OPT_SHELL_GROUP,
 	OPT_KMSG,
 	OPT_NO_KMSG,
+	OPT_VCIO,
 	OPT_RESET,
 	OPT_SLOTS,
 	OPT_STATE,
@@ -87,6 +89,7 @@ static const struct option long_options[] = {
 	{ "shell-group", no_argument, NULL, OPT_SHELL_GROUP },
 	{ "kmsg", required_argument, NULL, OPT_KMSG },
 	{ "no-kmsg", no_argument, NULL, OPT_NO_KMSG },
+	{ "vcio", required_argument, NULL, OPT_VCIO },
 	{ "reset", required_argument, NULL, OPT_RESET },
 	{ "slots", required_argument, NULL, OPT_SLOTS },
 	{ "state", required_argument, NULL, OPT_STATE },
@@ -226,6 +229,9 @@ static void take_option(struct agent_options *o, int id, char *value)
 	case OPT_NO_KMSG:
 		o->kmsg = NULL;
 		break;
+	case OPT_VCIO:
+		o->vcio = value;
+		break;
 	case OPT_RESET:
 		o->reset = parse_reset(value);
 		break;
@@ -263,6 +269,7 @@ int main(int argc, char **argv)
 		.workloads = "/etc/ksmhost/workloads.cbor",
 		.image = "/etc/ksmhost/image.cbor",
 		.kmsg = "/dev/kmsg",
+		.vcio = "/dev/vcio",
 		.reset = RESET_DEFAULT,
 		.slots.running = SLOT_NONE,
 		.key = "/etc/ksmhost/key.pub",

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "bootlog.h"
 #include "bytes.h"
 #include "clock.h"
 #include "cobs.h"
@@ -27,6 +28,7 @@
 #include "crc32.h"
 #include "pick.h"
 #include "text.h"
+#include "vcio.h"
 
 #define INPUT_MAX 6000
 
@@ -424,6 +426,8 @@ static void parse_files(const uint8_t *data, size_t len)
 	static struct image_info image;
 	static char record[INPUT_MAX + 1], line[1024];
 	static uint8_t picked[INPUT_MAX + 1];
+	uint32_t message[VCIO_MESSAGE_MAX];
+	struct bootlog log = { 0 };
 	uint64_t seq;
 	size_t n;
 
@@ -433,6 +437,11 @@ static void parse_files(const uint8_t *data, size_t len)
 	record[len] = '\0';
 	n = kmsg_format(record, len, line, sizeof(line), &seq);
 	check(n < sizeof(line), "a line fits");
+	bootlog_record(&log, record);
+	for (size_t words = 0; words <= VCIO_MESSAGE_MAX && words * 4 <= len; words++) {
+		memcpy(message, data, words * 4);
+		check(!vcio_answers(message, words, VCIO_GET_THROTTLED, 1) || words == 7, "a size");
+	}
 	if (pick(data, len, "name val max a", picked, sizeof(picked), &n))
 		check(n <= len + 1, "picking adds nothing");
 	text_make_utf8(record, len);
