@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's source tree as it is built: somebody's source, our patches, the engine's files.
+"""The kernel's source tree as it is built: somebody's source, our patches, our own files.
 
 The tree is either unpacked from a tarball or stands in for a tree of the user's: a farm of links,
-one for each file, so that the user's tree is read and never written to. The engine's files appear
-in it as links in mm/ksm/, a real folder, since the compiler finds "../internal.h" from where a file
-really is.
+one for each file, so that the user's tree is read and never written to. Our files appear in it as links in
+folders that are real (mm/ksm/ for the engine), since the compiler finds "../internal.h" from where
+a file really is.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ SERIES = "6.12"
 KSM_SOURCE = "mm/ksm.c"
 ENGINE_FOLDER = "mm/ksm"
 
-_ENGINE_SUFFIXES = (".c", ".h")
-_ENGINE_NAMES = ("Makefile", "Kconfig")
+PLACES = {"ksm": ENGINE_FOLDER, "vcio": "drivers/firmware/vcio"}
+"""Where the folders of firmware/ that belong into the kernel are in its tree."""
+
+_SUFFIXES = (".c", ".h")
+_NAMES = ("Makefile", "Kconfig")
 _LEFT_OUT = ".git"
 _BUILT_IN_PLACE = (".config", "include/config", "include/generated")
 
@@ -30,11 +33,11 @@ def problem_with(tree: Path) -> str:
     """Say why a tree of the user's cannot be built from; the empty string when it can."""
     if not (tree / KSM_SOURCE).is_file():
         return f"kernel={tree} is no kernel tree: it has no {KSM_SOURCE}."
-    if (tree / ENGINE_FOLDER).exists():
+    if taken := [place for place in PLACES.values() if (tree / place).exists()]:
         return (
-            f"kernel={tree} has an engine in {ENGINE_FOLDER} already. A board is built with the "
-            "engine of firmware/ksm: take the other one out of the tree with the patch that "
-            "brought it, `patch -p1 -R < PATCH`, or give a tree without."
+            f"kernel={tree} has something in {taken[0]} already. A board is built with what "
+            "firmware/ has for there: take the other out of the tree with the patch that brought "
+            "it, `patch -p1 -R < PATCH`, or give a tree without."
         )
     if any((tree / name).exists() for name in _BUILT_IN_PLACE):
         return (
@@ -101,23 +104,20 @@ def _own(file: Path) -> None:
         shutil.copyfile(target, file)
 
 
-# -- the engine -----------------------------------------------------------------------------------
+# -- our own files --------------------------------------------------------------------------------
 
 
-def engine_files(engine: Path) -> list[Path]:
-    """Return the files of firmware/ksm that belong into the kernel, sorted."""
+def kernel_files(origin: Path) -> list[Path]:
+    """Return the files of a folder of firmware/ that belong into the kernel, sorted."""
     return sorted(
-        path
-        for path in engine.iterdir()
-        if path.suffix in _ENGINE_SUFFIXES or path.name in _ENGINE_NAMES
+        path for path in origin.iterdir() if path.suffix in _SUFFIXES or path.name in _NAMES
     )
 
 
-def link_engine(tree: Path, engine: Path) -> None:
-    """Put a link for each of the engine's files into mm/ksm/, and take away what is stale."""
-    folder = tree / ENGINE_FOLDER
+def link_files(origin: Path, folder: Path) -> None:
+    """Put a link for each of those files into a folder of the tree, and take away stale ones."""
     folder.mkdir(exist_ok=True)
-    wanted = {path.name: path for path in engine_files(engine)}
+    wanted = {path.name: path for path in kernel_files(origin)}
     for link in folder.iterdir():
         if link.is_symlink() and link.name not in wanted:
             link.unlink()

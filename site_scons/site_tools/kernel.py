@@ -36,6 +36,9 @@ LINES_ONLY = "-g1"
 the compile time; mm/Makefile is patched to ask for them where `ksmhost size` needs them."""
 
 
+ENGINE = "ksm"
+"""The engine's folder."""
+
 NO_ENGINE = "none"
 """ENGINE of a kernel without KSM: the engine's files are no reason to build it anew."""
 
@@ -59,12 +62,13 @@ def _kernel(env):
     env["KERNEL_OUT"] = Path(str(out)) / "kernel"
     config = env.Command(
         out.File("kernel/.config"),
-        [*fragments, source, str(_engine(env) / "Kconfig")],
+        [*fragments, source, *(str(origin / "Kconfig") for origin in _origins_of_ours(env))],
         Action(_configure, "CONFIG  $TARGET"),
     )
     objects = [out.File(f"kernel/{name}") for name in _products(board.arch)]
-    engine = [] if env["ENGINE"] == NO_ENGINE else kernel_tree.engine_files(_engine(env))
-    build = env.Command(objects, [config, *map(str, engine)], Action(_build, "KERNEL  $TARGET"))
+    build = env.Command(
+        objects, [config, *map(str, _compiled(env))], Action(_build, "KERNEL  $TARGET")
+    )
     if env["KERNEL_PATH"]:
         env.AlwaysBuild(build)
     env.Precious(config, build)
@@ -110,13 +114,24 @@ def _beside_tree(env, suffix: str) -> Path:
     return tree.with_name(tree.name + suffix)
 
 
-def _engine(env) -> Path:
-    return Path(str(env["PROJECT"])) / "firmware/ksm"
+def _origins_of_ours(env) -> list[Path]:
+    """Return the folders of firmware/ that belong into the kernel."""
+    return [Path(str(env["PROJECT"])) / "firmware" / name for name in kernel_tree.PLACES]
+
+
+def _compiled(env) -> list[Path]:
+    """Return those of our files that are a reason to build the kernel anew."""
+    wanted = [
+        origin
+        for origin in _origins_of_ours(env)
+        if not (origin.name == ENGINE and env["ENGINE"] == NO_ENGINE)
+    ]
+    return [path for origin in wanted for path in kernel_tree.kernel_files(origin)]
 
 
 def _source(env):
     """Return the node of the prepared tree: its stamp file."""
-    patches = sorted(_engine(env).glob("*.patch"))
+    patches = [path for origin in _origins_of_ours(env) for path in sorted(origin.glob("*.patch"))]
     inputs = [*_origins(env, patches), *patches]
     nodes = env.Command(
         str(_beside_tree(env, ".stamp")),
@@ -164,12 +179,13 @@ def _fresh_tree(env, tree: Path) -> None:
 
 
 def _refresh(env) -> None:
-    """Bring into the tree what was added to or taken from the engine or the user's tree."""
+    """Bring into the tree what was added to or taken from our files or the user's tree."""
     tree = source_tree(env)
     with locked(_beside_tree(env, ".lock")):
         if env["KERNEL_PATH"]:
             kernel_tree.mirror(Path(env["KERNEL_PATH"]), tree)
-        kernel_tree.link_engine(tree, _engine(env))
+        for origin in _origins_of_ours(env):
+            kernel_tree.link_files(origin, tree / kernel_tree.PLACES[origin.name])
 
 
 # -- configure and build --------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def generate(env: Any) -> None:
 def _engine_patch(env: Any) -> Any:
     """Declare the patch; return its node."""
     engine = Path(str(env["PROJECT"])) / "firmware/ksm"
-    sources = [*_patches(engine), *kernel_tree.engine_files(engine)]
+    sources = [*_patches(engine), *kernel_tree.kernel_files(engine)]
     node = env.Command(
         env.File(f"#build/{file_name()}"),
         [str(path) for path in sources],

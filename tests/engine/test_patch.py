@@ -84,7 +84,7 @@ def changed_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_engine_is_in(tree: Path) -> None:
     """The engine's files are there, byte for byte, and nothing was left behind."""
-    files = kernel_tree.engine_files(ENGINE)
+    files = kernel_tree.kernel_files(ENGINE)
     assert {path.name for path in (tree / "mm/ksm").iterdir()} == {path.name for path in files}
     for path in files:
         assert (tree / "mm/ksm" / path.name).read_bytes() == path.read_bytes()

@@ -77,7 +77,7 @@ def test_the_user_s_tree_is_not_written_to(origin: Path, tmp_path: Path) -> None
     before = _snapshot(origin)
     kernel_tree.mirror(origin, farm)
     kernel_tree.apply_patch(farm, _patch(tmp_path))
-    kernel_tree.link_engine(farm, engine)
+    kernel_tree.link_files(engine, farm / "mm/ksm")
     assert "obj-y += ksm/" in (farm / "mm/Makefile").read_text()
     assert (farm / "mm/ksm/Makefile").is_file()
     assert _snapshot(origin) == before
@@ -108,21 +108,23 @@ def test_a_patch_for_another_kernel_is_told(origin: Path, tmp_path: Path) -> Non
 def test_what_cannot_be_built_from_is_told(origin: Path, tmp_path: Path) -> None:
     assert kernel_tree.problem_with(origin) == ""
     assert "no kernel tree" in kernel_tree.problem_with(tmp_path)
-    (origin / "mm/ksm").mkdir()
-    assert "patch -p1 -R" in kernel_tree.problem_with(origin)
-    (origin / "mm/ksm").rmdir()
+    for place in kernel_tree.PLACES.values():
+        (origin / place).mkdir(parents=True)
+        assert place in kernel_tree.problem_with(origin)
+        assert "patch -p1 -R" in kernel_tree.problem_with(origin)
+        (origin / place).rmdir()
     (origin / ".config").write_text("CONFIG_KSM=y\n")
     assert "mrproper" in kernel_tree.problem_with(origin)
 
 
-def test_the_engine_s_links_follow_its_files(tmp_path: Path) -> None:
+def test_links_follow_the_files(tmp_path: Path) -> None:
     tree, engine = tmp_path / "tree", tmp_path / "engine"
     (tree / "mm").mkdir(parents=True)
     engine.mkdir()
     for name in ("ksmd.c", "ksm.h", "Kconfig", "README.md", "0001-mm.patch"):
         (engine / name).write_text(name)
-    kernel_tree.link_engine(tree, engine)
+    kernel_tree.link_files(engine, tree / "mm/ksm")
     assert {path.name for path in (tree / "mm/ksm").iterdir()} == {"ksmd.c", "ksm.h", "Kconfig"}
     (engine / "ksmd.c").rename(engine / "scan.c")
-    kernel_tree.link_engine(tree, engine)
+    kernel_tree.link_files(engine, tree / "mm/ksm")
     assert {path.name for path in (tree / "mm/ksm").iterdir()} == {"scan.c", "ksm.h", "Kconfig"}
