@@ -2,9 +2,9 @@
 """The kernel's source tree as it is built: somebody's source, our patches, our own files.
 
 The tree is either unpacked from a tarball or stands in for a tree of the user's: a farm of links,
-one for each file, so that the user's tree is read and never written to. Our files appear in it as links in
-folders that are real (mm/ksm/ for the engine), since the compiler finds "../internal.h" from where
-a file really is.
+one for each file, so that the user's tree is read and never written to. Our files appear in it as
+links in folders that are real (mm/ksm/ for the engine), since the compiler finds "../internal.h"
+from where a file really is.
 """
 
 from __future__ import annotations
