@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ksmhost.board import find_project, load_board
-from ksmhost.target.machine import Machine, filled, filled_arguments
+from ksmhost.target.machine import Machine, filled, prepare
 from ksmhost.target.process import end_process, start_leashed
 
 WAIT_S = 60.0
@@ -81,7 +81,7 @@ class Board:
             machine = Machine(board, board.build_dir())
             words = [
                 await filled(machine.emulator.program, machine, self._folder),
-                *await filled_arguments(machine, self._folder),
+                *(await prepare(machine, self._folder)).arguments,
                 *(f"ssl0=fd:{self._uart}", "con=null", f"uml_dir={self._folder}/"),
             ]
             self._process = await start_leashed(words, pass_fds=(self._uart,))

@@ -113,6 +113,7 @@ def test_a_folder_open_to_others_is_refused(tmp_path: Path) -> None:
 
 VIRT = entry("qemu-virt", "qemu-virt")
 PI = entry("ttyUSB0", "rpi4", "/dev/ttyUSB0")
+ZERO = entry("rpi3-zero2w", "rpi3")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,11 @@ PI = entry("ttyUSB0", "rpi4", "/dev/ttyUSB0")
         (Where(port="/dev/ttyUSB1"), [VIRT, PI], None),
         (Where(board="qemu-virt", emulate=True), [VIRT], VIRT),
         (Where(board="uml", emulate=True), [VIRT], None),
+        (Where(board="rpi3"), [VIRT, ZERO], ZERO),
+        (Where(board="rpi3", model="zero2w"), [VIRT, ZERO], ZERO),
+        (Where(board="rpi3", model="zero2w", emulate=True), [ZERO], ZERO),
+        (Where(board="rpi3", model="3b", emulate=True), [ZERO], None),
+        (Where(board="rpi3", emulate=True), [ZERO], None),
     ],
 )
 def test_which_board_is_meant(
@@ -136,7 +142,12 @@ def test_which_board_is_meant(
 
 @pytest.mark.parametrize(
     ("where", "running"),
-    [(Where(), []), (Where(), [VIRT, PI]), (Where(board="rpi3"), [VIRT, PI])],
+    [
+        (Where(), []),
+        (Where(), [VIRT, PI]),
+        (Where(board="rpi3"), [VIRT, PI]),
+        (Where(board="rpi3", model="3b"), [ZERO]),
+    ],
 )
 def test_never_guesses(where: Where, running: list[RunningBoard]) -> None:
     with pytest.raises(KsmhostError) as refused:
