@@ -180,7 +180,8 @@ static void reap_children(struct agent *agent)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		if (!workloads_reap(&agent->workloads, pid, status) &&
 		    !console_reap(&agent->console, pid) &&
-		    !knob_write_reap(&agent->knob_write, pid, status))
+		    !knob_write_reap(&agent->knob_write, pid, status) &&
+		    !bench_reap(&agent->bench, pid, status))
 			command_reap(&agent->command, pid, status);
 }
 
@@ -264,6 +265,8 @@ int agent_prepare(struct agent *agent, const struct agent_options *options)
 	knob_write_init(&agent->knob_write, &agent->loop);
 	update_init(&agent->update, &agent->loop, &options->slots, options->key,
 		    agent->facts.board, options->trial.on);
+	bench_init(&agent->bench, &agent->loop);
+	agent->biting_fd = -1;
 	agent->update.done = on_update_job;
 	agent->update.ctx = agent;
 	agent->trial.over = on_trial_over;

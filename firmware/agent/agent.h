@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "bench.h"
 #include "command.h"
 #include "console.h"
 #include "counters.h"
@@ -49,6 +50,7 @@ struct agent_options {
 	struct slots_options slots;
 	const char *key; /* the file of the key that images must be signed with */
 	struct trial_options trial;
+	bool watchdog_at_once; /* an emulator's: it resets as soon as it is started */
 };
 
 struct agent {
@@ -73,6 +75,9 @@ struct agent {
 	struct smp_request command_request;
 	struct update update;
 	struct trial trial;
+	struct bench bench;
+	int biting_fd;	   /* the watchdog that is to bite; -1: none */
+	unsigned biting_s; /* within so long */
 	struct smp_request update_request, image_request;
 	bool update_asked, image_asked; /* the request above waits for an answer */
 	uint8_t image_hash[SHA_BYTES];  /* what image_request is about */
@@ -100,6 +105,8 @@ int agent_confirm(struct agent *agent);
 int grp_sampling(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
 int grp_line(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
 int grp_samples(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
+int grp_bench(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
+int grp_watchdog(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
 int grp_slots(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
 int grp_index(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);
 int grp_update(struct agent *agent, const struct smp_request *request, struct smp_reply *reply);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Group 64, the project's own: identity, knobs, workloads. Others: grp_sampling.c, grp_update.c. */
+/* Group 64, the project's own: identity, knobs, workloads. Others: grp_sampling.c, grp_update.c, grp_bringup.c. */
 #include <errno.h>
 
 #include "clock.h"
@@ -188,5 +188,9 @@ const struct smp_command grp_ksmhost[] = {
 	{ SMP_GROUP_KSMHOST, 21, SMP_OP_BIT(SMP_WRITE), "mode tries downgrade", grp_activate },
 	{ SMP_GROUP_KSMHOST, 22, SMP_OP_BIT(SMP_READ) | SMP_OP_BIT(SMP_WRITE),
 	  "baud test_ms silence_ms quiet", grp_line },
+	{ SMP_GROUP_KSMHOST, 23, SMP_OP_BIT(SMP_READ) | SMP_OP_BIT(SMP_WRITE),
+	  "bytes flushes time_ms", grp_bench },
+	{ SMP_GROUP_KSMHOST, 24, SMP_OP_BIT(SMP_READ) | SMP_OP_BIT(SMP_WRITE), "limit_s",
+	  grp_watchdog },
 	{ 0 },
 };

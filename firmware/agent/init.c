@@ -375,6 +375,7 @@ void init_main(struct agent *agent)
 	let_go_of_console();
 	reboot(RB_DISABLE_CAD);
 	read_command_line(&init);
+	init.options.watchdog_at_once = init.emulated;
 	if (init.options.trial.on && !init.emulated)
 		init.options.trial.watchdog_fd = watchdog_open();
 	boot_settings_apply("/etc/ksmhost/ksm.conf", init.options.ksm_dir);

@@ -70,6 +70,8 @@ DECODED = [
     "finish-request",
     "activate-request",
     "line-request",
+    "bench-request",
+    "watchdog-request",
     "image-info",
     "workload-table",
 ]
@@ -99,6 +101,8 @@ ENCODED = [
     "finish-response",
     "activate-response",
     "line-response",
+    "bench-response",
+    "watchdog-response",
 ]
 
 
