@@ -59,6 +59,8 @@ class ExitCode(IntEnum):
     """`compare`: B is worse than A in something that is judged."""
     INCONCLUSIVE = 22
     """`compare`: neither a difference nor its absence could be shown. SAME is OK."""
+    STEP_FAILED = 23
+    """`doctor` of a board: a step did not pass, or the board is not as it was before."""
     INTERRUPTED = 130
     """Ctrl-C."""
     TERMINATED = 143

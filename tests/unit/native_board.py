@@ -54,6 +54,7 @@ class NativeBoard:
         self._key = key
         self._process: asyncio.subprocess.Process | None = None
         self._resets = True
+        self._dead = False
         self._image = folder / "image.cbor"
         self._image.write_bytes(
             cbor2.dumps({"board": "qemu-virt", "engine": "none", "image": "", "variant": "test"})
@@ -69,6 +70,8 @@ class NativeBoard:
             while True:
                 self._resets = True
                 await self._agent()
+                if self._dead:
+                    return
                 if self._resets:
                     break
 
@@ -77,6 +80,11 @@ class NativeBoard:
         if self._process is not None and self._process.returncode is None:
             self._resets = False
             self._process.kill()
+
+    def die(self) -> None:
+        """For good, as without power."""
+        self._dead = True
+        self.kill_agent()
 
     def contents(self, slot: int) -> bytes:
         """All of a slot."""

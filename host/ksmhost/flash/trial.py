@@ -64,7 +64,7 @@ async def _try_out(
         slots = await _begin_trial(session, image, slots, options)
     target = slots.state.first
     if slots.running != target:
-        slots = await _boot_on_trial(session, target, told, patience)
+        slots = await boot_on_trial(session, target, told, patience)
     if slots.running != target:
         raise reverted(image, slots)
     if slots.slots[target].hash != image.digest:
@@ -132,8 +132,8 @@ async def _begin_trial(
     return replace(slots, state=state)
 
 
-async def _boot_on_trial(session: SmpSession, target: int, told: Told, patience: Patience) -> Slots:
-    """The slots, when the board runs one of them for good."""
+async def boot_on_trial(session: SmpSession, target: int, told: Told, patience: Patience) -> Slots:
+    """Reset a board whose `target` is on trial; the slots, when it runs one of them for good."""
     before = await session.identity()
     told.say(f"slot {SLOT_NAMES[target]} is on trial: resetting the board")
     with contextlib.suppress(*_LOST):  # it may have been done; if not, it is done again
@@ -172,6 +172,15 @@ async def revert(session: SmpSession, told: Told, patience: Patience | None = No
         await session.reset()
     except _LOST:
         await _Trial(session, boot_id, told, patience or Patience()).settled()
+
+
+async def go_back(session: SmpSession, told: Told, patience: Patience | None = None) -> Slots:
+    """Leave a trial, and wait until the board runs its old image; the slots as they are then."""
+    boot_id = (await session.identity()).boot_id
+    await session.activate("revert")
+    with contextlib.suppress(*_LOST):
+        await session.reset()
+    return await _Trial(session, boot_id, told, patience or Patience()).settled()
 
 
 class _Trial:

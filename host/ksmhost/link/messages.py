@@ -37,6 +37,8 @@ class Command(IntEnum):
     FINISH = 20
     ACTIVATE = 21
     LINE = 22
+    BENCH = 23
+    WATCHDOG = 24
 
 
 class _Read(smpmsg.ReadRequest):
@@ -219,6 +221,61 @@ class LineAnswer(_Answer):
     baud: int
     own: int
     quiet: bool
+
+
+class BenchRead(_Read):
+    """How did the disk's bench go, or how does it?"""
+
+    _COMMAND_ID = Command.BENCH
+
+
+class BenchWrite(_Write):
+    """Measure the disk."""
+
+    _COMMAND_ID = Command.BENCH
+    bytes: int
+    flushes: int
+    time_ms: int
+
+
+class BenchAnswer(_Answer):
+    """The figures of the last bench."""
+
+    _COMMAND_ID = Command.BENCH
+    running: bool
+    run: int
+    fault: int
+    scratch_at: int
+    read_bytes: int
+    read_us: int
+    write_bytes: int
+    write_us: int
+    flushes: int
+    flush_us: int
+    flush_max_us: int
+
+
+class WatchdogRead(_Read):
+    """Which watchdog is there?"""
+
+    _COMMAND_ID = Command.WATCHDOG
+
+
+class WatchdogWrite(_Write):
+    """Start it and never pet it; with a limit of 0, stop it."""
+
+    _COMMAND_ID = Command.WATCHDOG
+    limit_s: int
+
+
+class WatchdogAnswer(_Answer):
+    """The watchdog, and whether it is about to bite."""
+
+    _COMMAND_ID = Command.WATCHDOG
+    identity: str
+    armed: bool
+    limit_s: int
+    counts: bool
 
 
 class SlotsRead(_Read):

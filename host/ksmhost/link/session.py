@@ -359,6 +359,42 @@ class Slots:
     update: UpdateInfo | None
 
 
+@dataclass(frozen=True, slots=True)
+class DiskBench:
+    """How fast the board's disk is; while it `running`, the figures are not there yet."""
+
+    running: bool
+    run: int
+    """How many were begun since the agent started."""
+    fault: int
+    """The errno of what stopped it, or 0."""
+    scratch_at: int
+    """Where on the disk it wrote."""
+    read_bytes: int
+    read_us: int
+    write_bytes: int
+    write_us: int
+    """The flush at the end included."""
+    flushes: int
+    """So many blocks were written and flushed one by one."""
+    flush_us: int
+    """All of those together."""
+    flush_max_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watchdog:
+    """The board's watchdog."""
+
+    identity: str
+    """What its driver calls itself; "" where there is none."""
+    armed: bool
+    """It runs, nobody pets it, and it bites within `limit_s`."""
+    limit_s: int
+    counts: bool
+    """False for an emulator's that resets as soon as it is started."""
+
+
 IN_TARGET = 0xFFFFFFFE
 """`update_index`: the target holds the block at this very place."""
 NOWHERE = 0xFFFFFFFF

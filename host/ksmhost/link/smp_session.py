@@ -40,6 +40,7 @@ from ksmhost.link.framing import HEADER_BYTES, Framing
 from ksmhost.link.session import (
     BootState,
     ConsoleText,
+    DiskBench,
     Identity,
     NoAnswerError,
     OtherVersionError,
@@ -52,6 +53,7 @@ from ksmhost.link.session import (
     StaleSessionError,
     Timing,
     UpdateInfo,
+    Watchdog,
     WorkloadInfo,
     WorkloadStatus,
 )
@@ -60,10 +62,12 @@ Answer = TypeVar("Answer", bound=Response)
 Value = TypeVar(
     "Value",
     BootState,
+    DiskBench,
     Identity,
     SamplingState,
     SlotInfo,
     UpdateInfo,
+    Watchdog,
     WorkloadInfo,
     WorkloadStatus,
 )
@@ -284,6 +288,39 @@ class SmpSession(ChannelSession):
         )
 
         await self._ask(ResetWriteRequest(), ResetWriteResponse, "reset", once=True)
+
+    async def echo(self, text: str) -> str:
+        """What the board makes of `text`, which should be the same; never asked twice."""
+        from smp.os_management import (  # noqa: PLC0415  (as in reset)
+            EchoWriteRequest,
+            EchoWriteResponse,
+        )
+
+        return (await self._ask(EchoWriteRequest(d=text), EchoWriteResponse, "echo", brief=True)).r
+
+    async def disk_bench_begin(self, size_bytes: int, flushes: int, time_ms: int) -> DiskBench:
+        """Have the board measure its disk. `RefusedError`: ENODEV, ENOSPC, EOPNOTSUPP, EBUSY."""
+        ask = msg.BenchWrite(bytes=size_bytes, flushes=flushes, time_ms=time_ms)
+        return _copied(DiskBench, await self._ask(ask, msg.BenchAnswer, "measure its disk"))
+
+    async def disk_bench(self) -> DiskBench:
+        """How that goes, or went."""
+        got = await self._ask(msg.BenchRead(), msg.BenchAnswer, "tell how fast its disk is")
+        return _copied(DiskBench, got)
+
+    async def watchdog(self) -> Watchdog:
+        """The board's watchdog."""
+        got = await self._ask(msg.WatchdogRead(), msg.WatchdogAnswer, "tell about its watchdog")
+        return _copied(Watchdog, got)
+
+    async def watchdog_bite(self, limit_s: int) -> Watchdog:
+        """Start the watchdog and have nobody pet it: it resets the board. 0 stops it again.
+
+        `RefusedError`: EOPNOTSUPP where it must not be, EBUSY while it guards a trial.
+        """
+        ask = msg.WatchdogWrite(limit_s=limit_s)
+        doing = "let its watchdog bite" if limit_s else "stop its watchdog"
+        return _copied(Watchdog, await self._ask(ask, msg.WatchdogAnswer, doing))
 
     async def baud(self) -> int:
         """The line's rate now, as the board has it."""
