@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 from ksmhost.bringup.bench import Bench
 from ksmhost.bringup.model import Result, failed, ok
-from ksmhost.bringup.revision import Revision, decode
 from ksmhost.errors import KsmhostError
 from ksmhost.link.session import Identity
+from ksmhost.videocore.models import memory_of, model_of
 
 _MIB: Final = 1 << 20
 KEPT_BYTES: Final = 64 * _MIB
 """What the firmware keeps (gpu_mem, 32 MiB or more),"""
 KEPT_SHARE: Final = 1 / 16
 """and the kernel: its code, and what it needs for each page."""
-_OPTIONAL: Final = ("governor", "kpti", "kaslr", "firmware")
+_OPTIONAL: Final = ("governor", "kpti", "kaslr")
 """Facts that an older agent does not tell."""
 
 
@@ -35,18 +36,16 @@ async def _temperature_c(bench: Bench) -> float | None:
 
 
 def temperature_c(counters: dict[str, int]) -> float | None:
-    """The hottest sensor there is."""
-    found = [value for name, value in counters.items() if name.endswith("_mc") or "temp_m" in name]
-    return max(found) / 1000 if found else None
+    """Of the processor, in degrees; None where it does not tell."""
+    return counters["temperature_mc"] / 1000 if "temperature_mc" in counters else None
 
 
 def judge(bench: Bench, who: Identity, temperature: float | None) -> Result:
     """Compare with what the board's folder, or the board's own code, says."""
-    revision = _revision(who)
+    revision = getattr(who, "revision", 0)
     expected = _expected_bytes(bench, revision)
-    figures = _figures(who, revision, expected, temperature)
-    lines = _lines(who, revision, figures)
-    more: dict[str, Any] = {"figures": figures, "lines": lines}
+    figures = _figures(who, expected, temperature)
+    more: dict[str, Any] = {"figures": figures, "lines": _lines(figures)}
     name = who.model or who.board or "a board that does not say its name"
     if bench.board is not None and who.board and who.board != bench.board.name:
         return failed(
@@ -70,29 +69,22 @@ def least_bytes(expected: int) -> int:
     return expected - KEPT_BYTES - int(expected * KEPT_SHARE)
 
 
-def _revision(who: Identity) -> Revision | None:
-    code = getattr(who, "revision", None)
-    try:
-        return decode(int(code, 16) if isinstance(code, str) else int(code or 0))
-    except ValueError:
-        return None
-
-
-def _expected_bytes(bench: Bench, revision: Revision | None) -> int:
+def _expected_bytes(bench: Bench, revision: int) -> int:
     """A real board's own code knows best; an emulator has what it was given."""
-    if revision is not None and not bench.emulated:
-        return revision.memory_bytes
-    return bench.board.memory_bytes if bench.board is not None and bench.emulated else 0
+    if not bench.emulated:
+        return memory_of(revision) or 0
+    return bench.board.memory_bytes if bench.board is not None else 0
 
 
-def _figures(
-    who: Identity, revision: Revision | None, expected: int, temperature: float | None
-) -> dict[str, Any]:
+def _figures(who: Identity, expected: int, temperature: float | None) -> dict[str, Any]:
+    revision = getattr(who, "revision", 0)
+    model = model_of(revision)
     return {
         "board": who.board,
         "model": who.model,
         "serial": who.serial,
-        "revision": f"{revision.code:x}" if revision else None,
+        "revision": f"{revision:x}" if revision else None,
+        "revision_of": model.title if model else None,
         "memory_bytes": who.mem_bytes,
         "memory_expected_bytes": expected or None,
         "page_size_bytes": who.page_size_bytes,
@@ -102,30 +94,27 @@ def _figures(
         "image": who.image,
         "variant": who.variant,
         "temperature_c": temperature,
-        **{name: _told(getattr(who, name, None)) for name in _OPTIONAL},
+        "firmware": _date(getattr(who, "firmware_s", 0)),
+        **{name: getattr(who, name, "") or None for name in _OPTIONAL},
     }
 
 
-def _told(value: object) -> object:
-    """What an agent leaves empty it does not know."""
-    return None if value in ("", None) else value
+def _date(unix_s: int) -> str | None:
+    return time.strftime("%Y-%m-%d", time.gmtime(unix_s)) if unix_s else None
 
 
-def _lines(who: Identity, revision: Revision | None, figures: dict[str, Any]) -> list[str]:
-    expected = figures["memory_expected_bytes"]
-    memory = f"{who.mem_bytes // _MIB} MiB"
-    memory += f" of {expected // _MIB}" if expected else ", expected: unknown"
-    hot = figures["temperature_c"]
-    optional = ", ".join(f"{name} {_word(figures[name])}" for name in _OPTIONAL)
+def _lines(told: dict[str, Any]) -> list[str]:
+    def word(name: str) -> str:
+        return "unknown" if told[name] in (None, "") else str(told[name])
+
+    expected, hot = told["memory_expected_bytes"], told["temperature_c"]
+    revision = f"{word('revision')} ({word('revision_of')})" if told["revision"] else "unknown"
+    optional = ", ".join(f"{name} {word(name)}" for name in (*_OPTIONAL, "firmware"))
     return [
-        f"model {who.model or 'unknown'}, revision {revision or 'unknown'}",
-        f"memory {memory}, pages of {who.page_size_bytes} bytes, {who.cpus} cores",
-        f"Linux {who.kernel}, engine {who.engine}, image {who.image[:12]} {who.variant}",
+        f"model {word('model')}, revision {revision}",
+        f"memory {told['memory_bytes'] // _MIB} MiB, expected "
+        f"{f'{expected // _MIB} MiB' if expected else 'unknown'}, "
+        f"pages of {told['page_size_bytes']} bytes, {told['cpus']} cores",
+        f"Linux {word('kernel')}, engine {word('engine')}, image {word('image')[:12]}",
         f"{optional}, temperature {'unknown' if hot is None else f'{hot:.1f} C'}",
     ]
-
-
-def _word(value: object) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return "unknown" if value is None else str(value)

@@ -20,6 +20,8 @@ BCM2711 = "bcm2711"
 _TYPE_SHIFT, _TYPE_MASK = 4, 0xFF
 _NEW_STYLE = 1 << 23
 _REVISION_MASK = 0xF
+_MEMORY_SHIFT, _MEMORY_MASK = 20, 7
+_LEAST_MEMORY_BYTES = 256 * MIB
 _FIRST_C0_REVISION = 5
 
 
@@ -69,6 +71,17 @@ def type_of(revision: int) -> int | None:
     '0x12'
     """
     return revision >> _TYPE_SHIFT & _TYPE_MASK if revision & _NEW_STYLE else None
+
+
+def memory_of(revision: int) -> int | None:
+    """The bytes of memory in a revision code; None for the codes that have none.
+
+    >>> memory_of(0x902120) // MIB
+    512
+    """
+    if not revision & _NEW_STYLE:
+        return None
+    return _LEAST_MEMORY_BYTES << (revision >> _MEMORY_SHIFT & _MEMORY_MASK)
 
 
 def model_of(revision: int) -> PiModel | None:
