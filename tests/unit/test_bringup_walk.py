@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +24,7 @@ from ksmhost.bringup.bench import Bench, finish
 from ksmhost.bringup.model import Grade, Limits, Report, Result, Step, Taken, ok
 from ksmhost.bringup.table import NAMES
 from ksmhost.bringup.walk import walk
+from ksmhost.cli.command import run
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link import Where, open_channel
 from ksmhost.link.broker import serve
@@ -283,6 +287,59 @@ async def test_a_board_that_is_switched_on_while_it_is_listened_to(
     assert any("Switch the board off and on" in said for said in place.told.said)
     assert grades(report)["boot"] is Grade.OK and grades(report)["identity"] is Grade.OK
     assert result_of(report, "boot").figures["stages"][0]["name"] == "loader"
+
+
+# -- the command itself ----------------------------------------------------------------------------
+
+
+async def command(place: Place, *words: str) -> asyncio.subprocess.Process:
+    """`ksmhost doctor --port ... WORDS`, with nobody at its keyboard."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ksmhost", "doctor", "--port", str(place.line.host), *words),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def test_nothing_resets_the_board_unless_somebody_allows_it(place: Place) -> None:
+    process = await command(place, "--only", "boot,identity,watchdog,slots", "--json")
+    out, err = await process.communicate()
+    told = {step["name"]: step for step in json.loads(out)["steps"]}
+    assert told["identity"]["grade"] == "ok" and process.returncode == 0, err.decode()
+    for name in ("boot", "watchdog", "slots"):
+        assert told[name]["grade"] == "skipped" and "not allowed" in told[name]["what"]
+    assert told["line"]["what"] == "not asked for"
+    assert len(place.board.boots) == 1
+
+
+async def test_ctrl_c_ends_the_command_in_order(place: Place) -> None:
+    process = await command(place, "--only", "slots", "--yes")
+    await until(lambda: place.board.boots[-1][0] == 1, 60.0)
+    process.send_signal(signal.SIGINT)
+    out, err = await process.communicate()
+    assert process.returncode == ExitCode.INTERRUPTED, err.decode()
+    assert b"Traceback" not in err and not out
+    assert place.board.boots[-1][0] == 0 and is_settled(place.disk)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--only", "boot,nosuch"], "no step 'nosuch'"),
+        (["--agentless"], "without the agent"),
+    ],
+)
+async def test_wrong_use(place: Place, words: list[str], says: str) -> None:
+    process = await command(place, *words)
+    _, err = await process.communicate()
+    assert process.returncode == ExitCode.USAGE and says in err.decode()
+
+
+@pytest.mark.parametrize("word", ["--yes", "--emulate", "--only=boot"])
+def test_words_about_a_board_want_a_board(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", word]) == ExitCode.USAGE
+    assert "none was named" in capsys.readouterr().err
 
 
 # -- deadlines, without a board --------------------------------------------------------------------

@@ -36,7 +36,7 @@ VERBS: Final[dict[str, str]] = {
     "size": "Show what the image's parts take.",
     "flash": "Bring a new image to a board, over its line or onto its card.",
     "keys": "Make and show the key that signs images.",
-    "doctor": "Check this machine for what ksmhost needs.",
+    "doctor": "Check this machine for what ksmhost needs, or bring up a board.",
 }
 """Every verb, in the order of the help, with its summary. Each is a module of this package."""
 
