@@ -86,6 +86,7 @@ class Place:
     board: NativeBoard
     disk: Disk
     where: Where
+    ksm: Path
     running: asyncio.Task[None] | None = None
     told: Told = field(default_factory=Told)
 
@@ -129,7 +130,7 @@ async def placed(
         board = NativeBoard(tmp_path, line, disk, key)
         board.max_baud = 230_400
         where = Where(port=str(line.host), baud=115_200)
-        place = Place(line, board, disk, where)
+        place = Place(line, board, disk, where, tmp_path / "ksm")
         async with serve(where, TIMING):
             if on:
                 place.switch_on()
@@ -181,6 +182,24 @@ async def test_a_board_that_is_well(place: Place) -> None:
     assert all(rate["sent"] == LIMITS.line_messages for rate in rates)
     assert [slot for slot, _ in place.board.boots] == [0, 0, 1, 0]
     assert is_settled(place.disk)
+
+
+async def test_knobs_that_somebody_has_set_outlive_the_resets(place: Place) -> None:
+    """A board that was reset has those of its image."""
+    knob, boot = place.ksm / "pages_to_scan", place.board._boot
+    values = []
+
+    def resets_knobs() -> None:
+        values.append(knob.read_text().strip())
+        knob.write_text("100\n")
+        boot()
+
+    place.board._boot = resets_knobs  # type: ignore[method-assign]
+    knob.write_text("777\n")
+    report = await place.walk(unwanted=tuple(n for n in NAMES if n not in ("boot", "slots")))
+    assert report.code is ExitCode.OK
+    assert values == ["777", "777", "100"], "it was put back between the two steps"
+    assert knob.read_text().strip() == "777"
 
 
 async def test_a_slot_that_does_not_boot_is_told_and_left(place: Place) -> None:

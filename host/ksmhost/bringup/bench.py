@@ -30,6 +30,14 @@ LOST = (NoAnswerError, LineLostError, BoardGoneError)
 """The board may be back in a while."""
 
 
+_ADVISOR, _OFF = "advisor_mode", "none"
+
+
+def _is_switch(knob: str) -> bool:
+    """What sets the engine going comes behind all else."""
+    return knob in ("run", _ADVISOR)
+
+
 class Told(Protocol):
     """Whom a bring-up tells how it goes."""
 
@@ -100,12 +108,16 @@ class Bench:
         """The knobs as they are, to be put back by `put_back_knobs`."""
         return {name: plain_value(text) for name, text in (await self.agent.knobs()).items()}
 
-    async def put_back_knobs(self, before: dict[str, str]) -> None:
-        """Unmerge everything, then set each knob as it was."""
-        await self.agent.set_knob("run", "2")
+    async def put_back_knobs(self, before: dict[str, str], *, merged: bool = True) -> None:
+        """Set each knob as it was; what was `merged` meanwhile is unmerged first."""
         now = await self.knobs_kept()
-        # The advisor's mode last: some knobs refuse to be written while it runs.
-        for name in sorted(before, key=lambda name: name == "advisor_mode"):
+        if not merged and all(now.get(name) == value for name, value in before.items()):
+            return
+        await self.agent.set_knob("run", "2")
+        if now.get(_ADVISOR, _OFF) != _OFF:  # while it runs it does not let go of some
+            await self.agent.set_knob(_ADVISOR, _OFF)
+        now = await self.knobs_kept()
+        for name in sorted(before, key=_is_switch):
             if now.get(name) != before[name]:
                 await self.agent.set_knob(name, before[name])
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from ksmhost.bringup.bench import Bench
@@ -81,7 +82,8 @@ async def _result(bench: Bench, step: Step) -> Result:
     limit_s = step.limit(bench.limits)
     try:
         async with asyncio.timeout(limit_s):
-            return await step.take(bench)
+            async with _knobs_kept(bench, step):
+                return await step.take(bench)
     except TimeoutError:
         return failed(
             f"not done within {limit_s:.0f} s",
@@ -90,6 +92,22 @@ async def _result(bench: Bench, step: Step) -> Result:
         )
     except KsmhostError as error:
         return failed(error.what, means=error.means, todo=error.todo)
+
+
+@asynccontextmanager
+async def _knobs_kept(bench: Bench, step: Step) -> AsyncIterator[None]:
+    """What somebody has set outlives the resets of a step."""
+    if not step.asks or bench.session is None:
+        yield
+        return
+    before = await bench.knobs_kept()
+
+    async def put_back() -> None:
+        await bench.settled(bench.limits.undo_s)
+        await bench.put_back_knobs(before, merged=False)
+
+    async with bench.restoring("the knobs", put_back):
+        yield
 
 
 async def _is_there(bench: Bench) -> bool:
