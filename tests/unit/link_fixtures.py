@@ -7,7 +7,11 @@ A pytest plugin: `pytest_plugins = ("link_fixtures",)`.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import signal
+import subprocess
+import termios
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -17,6 +21,8 @@ from link_agent import Agent, make_ksm_dir
 from nullmodem import NullModem
 
 from ksmhost.link import BoardSession, LinkEvent, LinkState, StateChanged, Timing
+from ksmhost.link.owner import Owner
+from ksmhost.target import SerialTarget
 
 QUICK = Timing(
     answer_s=0.4,
@@ -36,6 +42,7 @@ QUICK = Timing(
     stop_s=1.0,
 )
 """The link's times, shortened for tests on a loop of ptys."""
+Start = Callable[..., None]
 
 
 @pytest.fixture
@@ -52,6 +59,41 @@ def agent(cable: NullModem, tmp_path: Path) -> Iterator[Agent]:
     agent = Agent(cable.board, make_ksm_dir(tmp_path))
     yield agent
     agent.stop()
+
+
+@pytest.fixture
+def start(cable: NullModem) -> Iterator[Start]:
+    """Starts a program on the board's tty, as getty would."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*command: str) -> None:
+        fd = os.open(cable.board, os.O_RDWR | os.O_NOCTTY)
+        subprocess.run(["stty", "sane"], stdin=fd, check=True)
+        started.append(
+            subprocess.Popen(
+                command,
+                stdin=fd,
+                stdout=fd,
+                stderr=fd,
+                start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+                env={**os.environ, "PS1": "board# ", "ENV": ""},
+            )
+        )
+        os.close(fd)
+
+    yield start
+    for process in started:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+
+@pytest.fixture
+async def owner(cable: NullModem) -> AsyncIterator[Owner]:
+    """What holds this end of the cable, for sessions without an agent."""
+    owner = await Owner.start(SerialTarget(str(cable.host), 115200, QUICK), QUICK, agentless=True)
+    yield owner
+    await owner.stop()
 
 
 @pytest.fixture

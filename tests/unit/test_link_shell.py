@@ -5,12 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
-import signal
-import subprocess
-import termios
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +15,7 @@ from hypothesis import strategies as st
 from link_agent import COUNTERS, KNOBS, make_ksm_dir
 from link_fixtures import (
     QUICK,
+    Start,
     until_state,
 )
 from nullmodem import NullModem
@@ -38,7 +35,6 @@ from ksmhost.link.shell_scripts import Folders, functions, identity_lines
 from ksmhost.link.shell_session import ShellSession, board_counters, errno_in, ksmd_counters, took
 from ksmhost.link.shell_text import Cutter, build_id_of, parse_numbers, wrap
 from ksmhost.sample.schema import RAW
-from ksmhost.target import SerialTarget
 
 pytest_plugins = ("link_fixtures",)
 pytestmark = pytest.mark.usefixtures("runtime", "no_process_left")
@@ -51,42 +47,6 @@ while :; do
     echo 'Login incorrect'
 done
 """
-
-Start = Callable[..., None]
-
-
-@pytest.fixture
-def start(cable: NullModem) -> Iterator[Start]:
-    """Starts a program on the board's tty, as getty would."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(*command: str) -> None:
-        fd = os.open(cable.board, os.O_RDWR | os.O_NOCTTY)
-        subprocess.run(["stty", "sane"], stdin=fd, check=True)
-        started.append(
-            subprocess.Popen(
-                command,
-                stdin=fd,
-                stdout=fd,
-                stderr=fd,
-                start_new_session=True,
-                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-                env={**os.environ, "PS1": "board# ", "ENV": ""},
-            )
-        )
-        os.close(fd)
-
-    yield start
-    for process in started:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(30)
-
-
-@pytest.fixture
-async def owner(cable: NullModem) -> AsyncIterator[Owner]:
-    owner = await Owner.start(SerialTarget(str(cable.host), 115200, QUICK), QUICK, agentless=True)
-    yield owner
-    await owner.stop()
 
 
 @pytest.fixture

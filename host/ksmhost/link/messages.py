@@ -83,6 +83,11 @@ class IdentityAnswer(_Answer):
     cpus: int
     mem_bytes: int
     uptime_ms: int
+    governor: str = ""
+    kpti: str = ""
+    kaslr: str = ""
+    revision: int = 0
+    firmware_s: int = Field(default=0, alias="firmware")
 
 
 class SamplingRead(_Read):

@@ -223,6 +223,16 @@ class Identity:
     cpus: int = 0
     mem_bytes: int = 0
     uptime_ms: int = 0
+    governor: str = ""
+    """What sets the clock of the first core: "performance", "schedutil" and so on."""
+    kpti: str = ""
+    """Whether the kernel has page tables of its own: "on", "off"."""
+    kaslr: str = ""
+    """Whether the kernel lies at an address that nobody knows beforehand: "on", "off"."""
+    revision: int = 0
+    """The board's revision code, as its maker numbers them."""
+    firmware_s: int = 0
+    """When the board's firmware was built, as Unix time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ _MEMINFO = {
     "AnonPages": "anon_pages_kib",
     "SwapFree": "swap_free_kib",
 }
+_CPU = "devices/system/cpu"
 _VMSTAT = ("cow_ksm", "ksm_swpin_copy", "pgfault", "pgmajfault", "thp_split_page")
 
 
@@ -45,11 +46,12 @@ class Folders:
 
     ksm: str = "/sys/kernel/mm/ksm"
     proc: str = "/proc"
+    sys: str = "/sys"
 
 
 def functions(folders: Folders) -> dict[str, str]:
     """Name and definition of each function."""
-    ksm, proc = folders.ksm, folders.proc
+    ksm, proc, sys = folders.ksm, folders.proc, folders.sys
     ksmd = f'for d in {proc}/[0-9]*;do n=;read -r n<$d/comm;[ "$n" = ksmd ]&&break;done'
     memory = "".join(f'{word}:)echo "{name} $v";;' for word, name in _MEMINFO.items())
     return {
@@ -60,7 +62,16 @@ def functions(folders: Folders) -> dict[str, str]:
         f'echo "$k $v";;esac;done<{proc}/vmstat; }}',
         "_kb": f'_kb(){{ read -r u i<{proc}/uptime;echo "uptime $u";read -r l i<{proc}/loadavg;'
         f'echo "load $l";read -r l<{proc}/stat;echo "$l"; }}',
+        "_kc": f"_kc(){{ {_number('temperature_mc', f'{sys}/class/thermal/thermal_zone0/temp')};"
+        f"{_number('cpu_khz', f'{sys}/{_CPU}/cpu0/cpufreq/scaling_cur_freq')}; }}",
+        "_kt": "_kt(){ echo throttled $(vcgencmd get_throttled 2>/dev/null);"
+        "echo clock $(vcgencmd measure_clock arm 2>/dev/null); }",
     }
+
+
+def _number(name: str, path: str) -> str:
+    """Prints a file's one line after a name, where there is such a file."""
+    return f"[ -r {path} ]&&read -r v<{path}&&echo {name} $v"
 
 
 def identity_lines(folders: Folders) -> tuple[str, ...]:
@@ -77,7 +88,10 @@ def identity_lines(folders: Folders) -> tuple[str, ...]:
         f"read -r k v u<{proc}/meminfo;echo mem_kib $v",
         f"[ -e {folders.ksm}/max_kernel_pages ]&&echo engine ksmhost||"
         f"{{ [ -d {folders.ksm} ]&&echo engine mainline||echo engine none; }}",
-        "echo notes $(od -An -v -tx1 /sys/kernel/notes 2>/dev/null)",
+        f"echo notes $(od -An -v -tx1 {folders.sys}/kernel/notes 2>/dev/null)",
+        f"echo revision $(od -An -v -tx1 {proc}/device-tree/system/linux,revision 2>/dev/null)",
+        _number("governor", f"{folders.sys}/{_CPU}/cpu0/cpufreq/scaling_governor"),
+        _number("meltdown", f"{folders.sys}/{_CPU}/vulnerabilities/meltdown"),
     )
 
 

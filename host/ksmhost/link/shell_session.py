@@ -58,12 +58,21 @@ from ksmhost.link.shell_text import (
     wrap,
 )
 from ksmhost.link.streams import Fanout
+from ksmhost.link.throttled import Throttled, firmware_answers
 
 _TAIL_BYTES = 512
 _RING = 8192
 _TICK_MS = 10
 _NOT_FOUND = 127
 _LEAST_PERIOD_MS = 100
+_FIRMWARE_S = 1.0
+"""Between two questions to the firmware: each takes the board two processes."""
+_FIRMWARE_TRIES = 3
+"""After so many without an answer there is nobody to ask: a kernel message may spoil one."""
+_MOST_DROPPED = 20
+"""After so many samples in a row that lack a counter, the board has that counter no more."""
+_KPTI = {"Mitigation: PTI": "on", "Vulnerable": "off"}
+"""What the kernel says of meltdown. "Not affected" leaves it open: KASLR may turn it on, too."""
 _GROUPS = ("ksm", "ksmd", "vm", "board")
 _PASSWORD = re.compile(rb"[Pp]assword: *\Z")
 _WRONG = re.compile(rb"Login incorrect|Authentication failure")
@@ -103,6 +112,11 @@ class ShellSession(ChannelSession):
         self._sampler: asyncio.Task[None] | None = None
         self._sampling = SamplingState(0, 0, 0, 0, ())
         self._ring: deque[SampleRow] = deque(maxlen=_RING)
+        self._dropped = 0
+        self._throttled = Throttled()
+        self._firmware: dict[str, int] = {}
+        self._firmware_at_s = float("-inf")
+        self._firmware_silent = 0
 
     # Getting to a shell
 
@@ -277,6 +291,9 @@ class ShellSession(ChannelSession):
             cpus=_number(facts.get("cpus", "")),
             mem_bytes=_number(facts.get("mem_kib", "")) * 1024,
             uptime_ms=_decimal(facts.get("uptime", ""), 1000),
+            governor=facts.get("governor", ""),
+            kpti=_KPTI.get(facts.get("meltdown", ""), ""),
+            revision=revision_of(facts.get("revision", "")),
         )
 
     async def groups(self) -> tuple[str, ...]:
@@ -293,7 +310,8 @@ class ShellSession(ChannelSession):
             case "vm":
                 return parse_numbers(await self._call("_km", "_kv"))
             case "board":
-                return board_counters(await self._call("_kb"))
+                counted = board_counters(await self._call("_kb"))
+                return counted | await self._climate()
         raise RefusedError(f"There are no counters '{group}' here.", errno=errno.ENOENT)
 
     async def knobs(self) -> dict[str, str]:
@@ -337,11 +355,14 @@ class ShellSession(ChannelSession):
         await self.sampling_stop()
         period_ms = max(period_ms, _LEAST_PERIOD_MS)
         first = await self._sample()
-        self._ring.clear()
-        names = tuple(first)
-        self._sampling = SamplingState(secrets.randbits(32), period_ms, 0, 0, names)
+        self._begin(period_ms, first)
         self._sampler = asyncio.create_task(self._poll(period_ms / 1000), name="shell-sampler")
         return self._sampling
+
+    def _begin(self, period_ms: int, first: dict[str, int]) -> None:
+        self._ring.clear()
+        self._dropped = 0
+        self._sampling = SamplingState(secrets.randbits(32), period_ms, 0, 0, tuple(first))
 
     async def sampling_stop(self) -> SamplingState:
         """Stop polling."""
@@ -449,8 +470,12 @@ class ShellSession(ChannelSession):
 
     def _keep(self, values: dict[str, int]) -> None:
         state = self._sampling
-        if not set(state.names) <= values.keys():
-            return  # a kernel message hit the middle of a line
+        if not set(state.names) <= values.keys():  # a kernel message hit the middle of a line
+            self._dropped += 1
+            if self._dropped >= _MOST_DROPPED:
+                self._begin(state.period_ms, values)
+            return
+        self._dropped = 0
         row = tuple(values[name] for name in state.names)
         self._ring.append(SampleRow(state.next, time.monotonic_ns() // 1000, row))
         self._sampling = SamplingState(
@@ -462,9 +487,45 @@ class ShellSession(ChannelSession):
         groups = {"ksm": ksm_counters(text), "ksmd": ksmd_counters(text)}
         memory = parse_numbers(text)
         groups["vm"] = {key: value for key, value in memory.items() if key.endswith("_kib")}
+        groups["board"] = await self._climate()
         return {
             f"{group}.{name}": value for group in groups for name, value in groups[group].items()
         }
+
+    async def _climate(self) -> dict[str, int]:
+        """What decides how fast the board is, as far as it tells."""
+        if (
+            self._firmware_silent < _FIRMWARE_TRIES
+            and time.monotonic() >= self._firmware_at_s + _FIRMWARE_S
+        ):
+            self._firmware = await self._ask_firmware()
+        return climate_counters(await self._call("_kc")) | self._firmware
+
+    async def _ask_firmware(self) -> dict[str, int]:
+        word, clock_khz = firmware_answers(await self._call("_kt"))
+        if word is None:
+            self._firmware_silent += 1
+            return {}
+        self._firmware_silent = 0
+        self._firmware_at_s = time.monotonic()
+        self._throttled.feed(word)
+        clock = {} if clock_khz is None else {"cpu_measured_khz": clock_khz}
+        return self._throttled.counters | clock
+
+
+def climate_counters(text: str) -> dict[str, int]:
+    """Temperature and clock in the output of `_kc`."""
+    held = parse_numbers(text)
+    return {name: held[name] for name in ("temperature_mc", "cpu_khz") if name in held}
+
+
+def revision_of(dump: str) -> int:
+    """A board's revision code in the hex dump of its device tree's cell; 0 if there is none.
+
+    >>> hex(revision_of("00 c0 31 12"))
+    '0xc03112'
+    """
+    return int(dump.replace(" ", ""), 16) if re.fullmatch(r"([0-9a-f]{2} ?){4}", dump) else 0
 
 
 def ksm_counters(text: str) -> dict[str, int]:
