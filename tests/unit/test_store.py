@@ -15,6 +15,7 @@ import tempfile
 import textwrap
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from store_samples import IDENTITY, NAMES, context, sample, samples
 
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.sample import Sample
+from ksmhost.sample.conditions import condition_words
 from ksmhost.store import (
     Context,
     Ending,
@@ -45,6 +47,7 @@ from ksmhost.store.chunks import HIGHEST, LOWEST, DamagedChunkError, encode
 from ksmhost.store.columns import decode
 from ksmhost.store.figures import EDITION, by_name, figures
 from ksmhost.store.schema import MIGRATIONS, VERSION
+from ksmhost.store.steadiness import State
 
 HERE = Path(__file__).parent
 WAIT_S = 60.0
@@ -119,8 +122,10 @@ def test_what_does_not_fit_is_held_at_the_limit() -> None:
 
 
 def test_a_run_comes_back_with_its_whole_context(store: Store) -> None:
+    who = replace(IDENTITY, governor="performance", kpti="on", kaslr="off", revision=0xC03112)
+    who = replace(who, firmware_s=1_713_358_714)
     given_context = Context(
-        identity=IDENTITY,
+        identity=who,
         where="/dev/ttyUSB0",
         period_ms=20,
         settings={"run": "1", "advisor_mode": "[none] scan-time"},
@@ -143,6 +148,7 @@ def test_a_run_comes_back_with_its_whole_context(store: Store) -> None:
         IDENTITY.engine,
         IDENTITY.build_id,
     )
+    assert condition_words(info) == condition_words(who)
     assert (info.where, info.period_ms, info.note) == ("/dev/ttyUSB0", 20, "with the new fan")
     assert (info.ending, info.samples, info.tags) == (Ending.WHOLE, 130, ("a/b", "night"))
     assert info.workloads == ("lua-rules",) and info.ended_s is not None
@@ -496,10 +502,22 @@ def test_a_store_of_the_first_version_is_migrated(path: Path) -> None:
         run = store.run("last")
         assert (run.info.board, run.info.tags, run.info.samples) == ("rpi4", ("first",), 3)
         assert run.settings["run"] == "1"
+        assert (run.info.governor, run.info.kpti, run.info.revision) == ("", "", 0)
+        assert run.steadiness.state is State.UNKNOWN
         assert run.columns(["ksm.pages_shared"]).values["ksm.pages_shared"].tolist() == [5, 6, 8]
         store.begin(context()).finish(Ending.WHOLE)
     with sqlite3.connect(path) as raw:
         assert raw.execute("PRAGMA user_version").fetchone() == (VERSION,)
+
+
+def test_the_memory_of_older_runs_is_no_fact_any_more(path: Path) -> None:
+    with sqlite3.connect(path) as raw:
+        raw.executescript((HERE / "store_v1.sql").read_text())
+        raw.execute("INSERT INTO fact VALUES (1, 'memory', '970981376', 'bytes')")
+    with Store.open(path) as store:
+        run = store.run("last")
+        assert run.info.mem_bytes == 970_981_376
+        assert [fact.name for fact in run.facts] == ["cpus"]
 
 
 def test_the_start_of_a_workload_in_a_store_of_the_first_version(path: Path) -> None:
@@ -521,6 +539,9 @@ def test_figures_kept_by_the_second_version_are_worked_out_again(path: Path) -> 
     with sqlite3.connect(path) as raw:  # back to what that version made of it
         raw.execute("ALTER TABLE event DROP COLUMN time_s")
         raw.execute("ALTER TABLE figure DROP COLUMN samples")
+        for name in ("mem_bytes", "governor", "kpti", "kaslr", "revision", "firmware_s"):
+            raw.execute(f"ALTER TABLE run DROP COLUMN {name}")
+        raw.execute("DROP TABLE steadiness")
         raw.execute("PRAGMA user_version = 2")
         made = raw.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL ORDER BY name")
         assert {_words(row[0]) for row in made} == {_words(s) for v in MIGRATIONS[:2] for s in v}

@@ -121,6 +121,7 @@ async def _take(session: BoardSession, plan: Plan, path: Path | None, as_json: b
 
 def _print(store: Store, outcome: Outcome, as_json: bool) -> None:
     from ksmhost.store.figures import figures  # noqa: PLC0415
+    from ksmhost.store.steadiness import remedy, unsteady_words  # noqa: PLC0415
     from ksmhost.store.text import console, figure_table, run_json  # noqa: PLC0415
 
     run = store.run(outcome.uuid)
@@ -131,5 +132,7 @@ def _print(store: Store, outcome: Outcome, as_json: bool) -> None:
     why = f": {outcome.why}" if outcome.why else ""
     typer.echo(f"run {run.info.short}  {outcome.ending}{why}  {run.info.samples:,} samples")
     console().print(figure_table(found))
+    if words := unsteady_words(run.steadiness):
+        typer.echo(f"{words} {remedy(run.steadiness.marks)}", err=True)
     if run.settings.get("run") != "1":
         typer.echo(f"KSM did not run (run={run.settings.get('run')}): record --set run=1", err=True)

@@ -16,6 +16,7 @@ from ksmhost.errors import ExitCode, KsmhostError
 
 if TYPE_CHECKING:
     from ksmhost.store import Figure, RunFilter, RunInfo, Store
+    from ksmhost.store.steadiness import Steadiness
 
 verb = typer.Typer()
 
@@ -152,7 +153,7 @@ def _list(path: Path | None, wanted: RunFilter | None, as_json: bool) -> None:
 
     with _opened(path) as opened:
         infos = opened.runs(wanted)
-        runs = [(info, _figures_of(opened, info)) for info in infos]
+        runs = [(info, *_drawn_from(opened, info)) for info in infos]
         if as_json:
             typer.echo(json.dumps([run_as_json(*run) for run in runs]))
         elif runs:
@@ -161,16 +162,17 @@ def _list(path: Path | None, wanted: RunFilter | None, as_json: bool) -> None:
             typer.echo(f"No runs in {opened.path}. ksmhost record makes one.", err=True)
 
 
-def _figures_of(store: Store, info: RunInfo) -> tuple[Figure, ...]:
-    """None of a run that is damaged, with a word: the others can be shown all the same."""
+def _drawn_from(store: Store, info: RunInfo) -> tuple[tuple[Figure, ...], Steadiness | None]:
+    """Nothing of a run that is damaged, with a word: the others can be shown all the same."""
     from ksmhost.store import StoreError  # noqa: PLC0415
     from ksmhost.store.figures import figures  # noqa: PLC0415
 
     try:
-        return figures(store, store.run(info.uuid))
+        run = store.run(info.uuid)
+        return figures(store, run), run.steadiness
     except StoreError as error:
         typer.echo(f"run {info.short}: {error}", err=True)
-        return ()
+        return (), None
 
 
 def _opened(path: Path | None) -> Store:

@@ -122,7 +122,7 @@ def reasons(found: Comparison) -> list[str]:
 
 def of_emulator(runs: Sides, *, exact: bool) -> str:
     """What to bear in mind of figures by an emulator's clock; empty for others."""
-    if exact or not any("(emulated)" in run.info.where for side in runs for run in side):
+    if exact or not any(run.info.emulated for side in runs for run in side):
         return ""
     return (
         "The board was emulated: its clock time is as good as its host's, and what is cheap on a "

@@ -35,7 +35,7 @@ class Evidence:
     @property
     def emulated(self) -> bool:
         """True if the board was an emulated one."""
-        return "(emulated)" in self.info.where
+        return self.info.emulated
 
     @property
     def workload(self) -> str:

@@ -137,6 +137,12 @@ class RunInfo:
     kernel: str
     variant: str
     page_size_bytes: int
+    mem_bytes: int
+    governor: str
+    kpti: str
+    kaslr: str
+    revision: int
+    firmware_s: int
     where: str
     period_ms: int
     host_version: str
@@ -156,6 +162,11 @@ class RunInfo:
     def short(self) -> str:
         """The part of the id that people are shown."""
         return self.uuid[:RUN_ID_CHARACTERS]
+
+    @property
+    def emulated(self) -> bool:
+        """True if the board was an emulated one."""
+        return "(emulated)" in self.where
 
     @property
     def started(self) -> datetime:

@@ -48,7 +48,11 @@ _ALARM: Final = re.compile(
 )
 
 
-_CLIMATE: Final = {"temperature_mc": ("temperature", "°C"), "cpu_khz": ("cpu_clock", "MHz")}
+_CLIMATE: Final = {
+    "temperature_mc": ("temperature", "°C"),
+    "cpu_khz": ("cpu_clock", "MHz"),
+    "cpu_measured_khz": ("cpu_clock_measured", "MHz"),
+}
 """Counters of the board that decide how fast it is, each as a fact in units a thousand times as
 large."""
 
@@ -295,7 +299,6 @@ async def _context(session: BoardSession, plan: Plan, workload: WorkloadInfo | N
     facts = [
         Fact("agent", identity.agent or "none"),
         Fact("cpus", str(identity.cpus)),
-        Fact("memory", str(identity.mem_bytes), "bytes"),
         Fact("uptime_start", str(identity.uptime_ms), "ms"),
         *await _climate(session, "start"),
     ]

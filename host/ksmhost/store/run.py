@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import zlib
@@ -13,8 +14,9 @@ from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.store.chunks import DamagedChunkError
 from ksmhost.store.columns import Columns, Ints, decode, joined
 from ksmhost.store.database import Database, StoreError
-from ksmhost.store.model import Event, EventKind, Fact, RunInfo, WorkloadRun
+from ksmhost.store.model import Ending, Event, EventKind, Fact, RunInfo, WorkloadRun
 from ksmhost.store.recording import TIMES
+from ksmhost.store.steadiness import COUNTERS, EDITION, Steadiness, judge, steadiness_of
 
 
 class Run:
@@ -78,6 +80,32 @@ class Run:
         return self.info.board_started_s or 0.0
 
     @cached_property
+    def steadiness(self) -> Steadiness:
+        """Whether the board was steady: as it was kept in the store, or judged now, and kept."""
+        kept = self._all(
+            "SELECT found FROM steadiness JOIN run ON run.id = steadiness.run WHERE run.id = ? "
+            f"AND edition = {EDITION} AND steadiness.samples = run.samples"
+        )
+        if kept:
+            return steadiness_of(json.loads(kept[0]["found"]))
+        found = judge(self._measured(COUNTERS), emulated=self.info.emulated)
+        if self.info.ending is not Ending.RUNNING:
+            with contextlib.suppress(StoreError), self._database.transaction() as write:
+                write.execute(
+                    "INSERT OR REPLACE INTO steadiness (run, edition, samples, found) "
+                    "VALUES (?, ?, ?, ?)",
+                    (self._number, EDITION, self.info.samples, json.dumps(found.as_json())),
+                )
+        return found
+
+    def _measured(self, names: Sequence[str]) -> Iterator[Columns]:
+        """From where the run counts, with those of the names that each piece has."""
+        start_s = self.measured_from_s
+        for held, table in self._tables(names, partly=True):
+            piece = _columns(held, table)
+            yield piece.at(slice(int(piece.time_s.searchsorted(start_s)), None))
+
+    @cached_property
     def layouts(self) -> dict[int, tuple[str, ...]]:
         """The counters of each layout, in the order of its columns."""
         rows = self._all("SELECT id, names FROM layout WHERE run = ? ORDER BY id")
@@ -111,11 +139,13 @@ class Run:
         for held, table in self._tables(names):
             yield _columns(held, table)
 
-    def _tables(self, names: Sequence[str] | None) -> Iterator[tuple[Sequence[str], Ints]]:
+    def _tables(
+        self, names: Sequence[str] | None, *, partly: bool = False
+    ) -> Iterator[tuple[Sequence[str], Ints]]:
         chosen = {
-            layout: held if names is None else tuple(names)
+            layout: held if names is None else tuple(name for name in names if name in held)
             for layout, held in self.layouts.items()
-            if names is None or set(names) <= set(held)
+            if partly or names is None or set(names) <= set(held)
         }
         places = {
             layout: [*range(len(TIMES)), *(len(TIMES) + self.layouts[layout].index(n) for n in ns)]

@@ -121,6 +121,26 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         # has as many.
         "ALTER TABLE figure ADD COLUMN samples INTEGER NOT NULL DEFAULT -1",
     ),
+    (
+        # What decides how fast a board is; empty and 0: nobody knows, as of all older runs.
+        "ALTER TABLE run ADD COLUMN mem_bytes INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE run ADD COLUMN governor TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE run ADD COLUMN kpti TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE run ADD COLUMN kaslr TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE run ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE run ADD COLUMN firmware_s INTEGER NOT NULL DEFAULT 0",
+        # Memory was a fact.
+        """UPDATE run SET mem_bytes = CAST(fact.value AS INTEGER) FROM fact
+            WHERE fact.run = run.id AND fact.name = 'memory'""",
+        "DELETE FROM fact WHERE name = 'memory'",
+        # Whether the board was steady, as JSON, kept as figures are.
+        """CREATE TABLE steadiness (
+            run INTEGER PRIMARY KEY REFERENCES run (id) ON DELETE CASCADE,
+            edition INTEGER NOT NULL,
+            samples INTEGER NOT NULL,
+            found TEXT NOT NULL
+        )""",
+    ),
 )
 """What makes each version out of the one before."""
 

@@ -13,10 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ksmhost.monitor import text
+from ksmhost.sample.conditions import condition_words
 from ksmhost.sample.schema import Unit
 from ksmhost.store.figures import DEFINITIONS, by_name
 from ksmhost.store.model import Ending, Figure, RunInfo, WorkloadRun
 from ksmhost.store.run import Run
+from ksmhost.store.steadiness import State, Steadiness
 
 _STYLES: Final = {
     Ending.WHOLE: "green",
@@ -27,6 +29,7 @@ _SHOWN_AS: Final = {Unit.BYTES.value: "MiB", Unit.PERCENT.value: "%", Unit.COUNT
 """Units that people are shown instead; the others are shown as they are."""
 
 
+_REMARKS: Final = "marks, tags, note"
 _PIPE_COLUMNS: Final = 200
 """How wide a table may be where there is no terminal."""
 
@@ -36,16 +39,20 @@ def console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
 
 
-def run_table(runs: Sequence[tuple[RunInfo, Sequence[Figure]]]) -> Table:
+Listed = tuple[RunInfo, Sequence[Figure], Steadiness | None]
+"""A run of a list; None: its samples cannot be read."""
+
+
+def run_table(runs: Sequence[Listed]) -> Table:
     """One line a run."""
     table = _table()
     for title, right in (
         *(("run", False), ("started", False), ("board", False), ("engine", False)),
         *(("workload", False), ("ended", False), ("time", True), ("samples", True)),
-        *(("MiB saved", True), ("ksmd %", True), ("settled s", True), ("tags, note", False)),
+        *(("MiB saved", True), ("ksmd %", True), ("settled s", True), (_REMARKS, False)),
     ):
-        table.add_column(title, justify="right" if right else "left", no_wrap=title != "tags, note")
-    for info, figures in runs:
+        table.add_column(title, justify="right" if right else "left", no_wrap=title != _REMARKS)
+    for info, figures, steadiness in runs:
         found = by_name(figures)
         table.add_row(
             info.short,
@@ -59,15 +66,25 @@ def run_table(runs: Sequence[tuple[RunInfo, Sequence[Figure]]]) -> Table:
             _saved(found),
             number(found.get("ksmd_cpu_percent")),
             number(found.get("settle_s")),
-            "  ".join(filter(None, (", ".join(info.tags), info.note))),
+            _remarks(info, steadiness),
         )
     return table
+
+
+def _remarks(info: RunInfo, steadiness: Steadiness | None) -> Text:
+    """What the board was that it should not be, then tags and note."""
+    marks = ", ".join(steadiness.marks) if steadiness is not None else ""
+    told = "  ".join(filter(None, (", ".join(info.tags), info.note)))
+    return Text.assemble((marks, "yellow"), "  " if marks and told else "", told)
 
 
 def run_page(run: Run, figures: Sequence[Figure]) -> RenderableType:
     """Everything about a run but its samples."""
     info = run.info
-    parts: list[RenderableType] = [_head(info), *_section("Figures", figure_table(figures))]
+    parts: list[RenderableType] = [
+        _head(info, run.steadiness),
+        *_section("Figures", figure_table(figures)),
+    ]
     rows = [(workload.name, _workload_words(workload)) for workload in run.workloads]
     rows += [(fact.name, f"{fact.value} {fact.unit}".strip()) for fact in run.facts]
     parts += _section("Workload and facts", _pairs(rows)) if rows else []
@@ -102,9 +119,14 @@ def shown_unit(figure: Figure) -> str:
     return _SHOWN_AS.get(figure.unit, figure.unit)
 
 
-def as_json(info: RunInfo, figures: Sequence[Figure]) -> dict[str, Any]:
-    """A run's row and its figures."""
-    return asdict(info) | {"figures": figures_json(figures)}
+def as_json(
+    info: RunInfo, figures: Sequence[Figure], steadiness: Steadiness | None
+) -> dict[str, Any]:
+    """A run's row, its figures, and whether its board was steady."""
+    return asdict(info) | {
+        "figures": figures_json(figures),
+        "steadiness": None if steadiness is None else steadiness.as_json(),
+    }
 
 
 def figures_json(figures: Iterable[Figure]) -> dict[str, dict[str, Any]]:
@@ -118,7 +140,7 @@ def figures_json(figures: Iterable[Figure]) -> dict[str, dict[str, Any]]:
 
 def run_json(run: Run, figures: Sequence[Figure]) -> dict[str, Any]:
     """Everything about a run but its samples."""
-    return as_json(run.info, figures) | {
+    return as_json(run.info, figures, run.steadiness) | {
         "settings": run.settings,
         "workloads": [asdict(workload) for workload in run.workloads],
         "facts": [asdict(fact) for fact in run.facts],
@@ -135,14 +157,14 @@ def _section(title: str, content: RenderableType) -> list[RenderableType]:
     return [Text(), Text(title, style="bold"), content]
 
 
-def _pairs(rows: Iterable[tuple[str, ...]]) -> Table:
+def _pairs(rows: Iterable[tuple[str | Text, ...]]) -> Table:
     table = _table(headers=False)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     return table
 
 
-def _head(info: RunInfo) -> Table:
+def _head(info: RunInfo, steadiness: Steadiness) -> Table:
     ended = info.ending if not info.why else f"{info.ending}: {info.why}"
     image = f"{info.image[:12]} {info.variant}".strip()
     rows = (
@@ -153,6 +175,8 @@ def _head(info: RunInfo) -> Table:
         ("engine", info.engine),
         ("kernel", f"{info.kernel}  build-id {info.build_id[:12]}"),
         ("image", image),
+        ("conditions", ", ".join(" ".join(pair) for pair in condition_words(info)[1:])),
+        ("steady", steadiness.words),
         (
             "samples",
             f"{info.samples:,}, one every {info.period_ms} ms, {text.duration(info.duration_s)}, "
@@ -162,7 +186,9 @@ def _head(info: RunInfo) -> Table:
         ("tags", ", ".join(info.tags)),
         ("note", info.note),
     )
-    return _pairs((name, value) for name, value in rows if value.strip())
+    bad = Text(steadiness.words, style="yellow")
+    told = {"steady": bad} if steadiness.state is State.UNSTEADY else {}
+    return _pairs((name, told.get(name, value)) for name, value in rows if value.strip())
 
 
 def _workload_words(workload: WorkloadRun) -> str:
