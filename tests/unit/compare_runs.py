@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from store_samples import WALL_S, context
+from store_samples import WALL_S, Counters, context
 
 from ksmhost.sample import Sample
 from ksmhost.store import Ending, EventKind, Store, WorkloadRun
@@ -29,10 +29,12 @@ def keep_run(
     serial: str = "",
     settles: bool = True,
     where: str = "",
+    climate: Counters = lambda _: {},
+    **conditions: Any,
 ) -> str:
     """Keep a run that merges `pages` in five full scans of two seconds; its id."""
     what = replace(context(board, (tag,)), workloads=(WorkloadRun("twins", seed=seed),))
-    what = replace(what, identity=replace(what.identity, serial=serial))
+    what = replace(what, identity=replace(what.identity, serial=serial, **conditions))
     what = replace(what, where=where or what.where)
     recording = store.begin(what)
     for _ in range(warnings):
@@ -57,7 +59,7 @@ def keep_run(
             "workload.processes": 2,
             "workload.merging_pages": 1000 + merged,
         }
-        recording.add([Sample(number, 10 + time_s, WALL_S + 10 + time_s, values)])
+        recording.add([Sample(number, 10 + time_s, WALL_S + 10 + time_s, values | climate(time_s))])
     recording.finish(ending)
     return recording.uuid
 

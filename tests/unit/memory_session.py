@@ -12,7 +12,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar
 
 from ksmhost.link import (
@@ -97,6 +97,8 @@ class MemorySession:
         self.boot_id = "boot-1"
         self.time_s = 0.0
         self.typed = b""
+        self.climate: Callable[[float], Mapping[str, int]] = lambda _: {}
+        """Further counters at a time: what the board tells of its supply and clock."""
         self.settings = dict(KNOBS)
         self._ring: deque[SampleRow] = deque(maxlen=ring_rows)
         self._session = 0
@@ -111,9 +113,14 @@ class MemorySession:
         """Let the board take some samples."""
         for _ in range(samples):
             self.time_s += self._period_ms / 1000
-            row = SampleRow(self._next, round(self.time_s * 1e6), figures_at(self.time_s))
-            self._ring.append(row)
+            values = (*figures_at(self.time_s), *self.climate(self.time_s).values())
+            self._ring.append(SampleRow(self._next, round(self.time_s * 1e6), values))
             self._next += 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of its samples."""
+        return (*NAMES, *self.climate(self.time_s))
 
     def sampling_now(self) -> int:
         """The period of the running sampling in ms, 0 for none."""
@@ -173,7 +180,8 @@ class MemorySession:
         return ("ksm", "ksmd", "vm", "board")
 
     async def counters(self, group: str) -> dict[str, int]:
-        pairs = zip(NAMES, figures_at(self.time_s), strict=True)
+        more = self.climate(self.time_s)
+        pairs = zip(self.names, (*figures_at(self.time_s), *more.values()), strict=True)
         return {n.partition(".")[2]: v for n, v in pairs if n.startswith(group + ".")}
 
     async def knobs(self) -> dict[str, str]:
@@ -196,7 +204,7 @@ class MemorySession:
     async def sampling(self) -> SamplingState:
         self._need_line()
         first = self._ring[0].seq if self._ring else self._next
-        return SamplingState(self._session, self._period_ms, first, self._next, NAMES)
+        return SamplingState(self._session, self._period_ms, first, self._next, self.names)
 
     async def sampling_start(self, period_ms: int) -> SamplingState:
         self._need_line()

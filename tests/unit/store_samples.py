@@ -143,6 +143,28 @@ def merging(time_s: float, scan_s: float = 5.0, cpu_ms_per_s: int = 10) -> dict[
     }
 
 
+STEADY = {
+    "board.cpu_khz": 1_500_000,
+    "board.cpu_measured_khz": 1_500_345,
+    "board.under_voltage": 0,
+    "board.frequency_capped": 0,
+    "board.throttled": 0,
+    "board.soft_temp_limit": 0,
+}
+"""What a Raspberry Pi 4 tells that has nothing to complain of, with the governor performance."""
+
+
+def weak(time_s: float) -> dict[str, int]:
+    """What one tells whose supply gives in after 20 s, for 5 s: throttled to 600 MHz meanwhile."""
+    reads = int(min(max(time_s - 20, 0), 5))
+    clock = 600_117 if 20 < time_s < 25 else 1_500_345
+    return STEADY | {
+        "board.cpu_measured_khz": clock,
+        "board.under_voltage": reads,
+        "board.throttled": reads,
+    }
+
+
 def but(counters: Counters, *lacking: str, **others: int) -> Counters:
     """The same board, which lacks some counters and has others stand still."""
     changed = {name.replace("__", "."): value for name, value in others.items()}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compare_runs import keep_run, keep_runs
+from store_samples import STEADY, weak
 
 from ksmhost.cli.command import run as run_here
 from ksmhost.errors import ExitCode
@@ -156,6 +157,72 @@ def test_a_run_counts_once(compare: Compare, runs: Path) -> None:
 # -- what no figure tells --------------------------------------------------------------------------
 
 
+def steady(_: float) -> dict[str, int]:
+    return STEADY
+
+
+def test_a_run_in_which_the_board_was_not_steady_is_left_out(runs: Path, compare: Compare) -> None:
+    with Store.open(runs) as store:
+        keep_runs(store, "cool", EVEN, climate=steady)
+        keep_run(store, "cool", 5000, climate=weak)
+        keep_runs(store, "cool2", EVEN[::-1], climate=steady)
+    result = compare("tag:cool2", "tag:cool")
+    assert result.returncode == ExitCode.OK and "(8 and 8 runs)" in result.stdout
+    told = "B: 8 whole runs, 1 left out, the board not being steady"
+    assert f"{told} (1 under-voltage, 1 throttled, 1 clock changed); 0 " in result.stdout
+    assert "Nobody on the board tells" not in result.stdout
+    assert "Nobody on the board tells" in compare("tag:old", "tag:cool").stdout
+
+
+def test_a_board_that_is_hardly_ever_steady_decides_nothing(
+    runs: Path, compare: Compare, tmp_path: Path
+) -> None:
+    with Store.open(runs) as store:
+        keep_runs(store, "hot", [cost * 3 for cost in EVEN], climate=steady)
+        keep_runs(store, "hot", [5000] * 4, climate=weak)
+        keep_runs(store, "hot2", EVEN, climate=steady)
+        keep_runs(store, "weak", EVEN[:2], climate=weak)
+    page = tmp_path / "compare.html"
+    result = compare("tag:hot2", "tag:hot", "--html", str(page))
+    assert result.returncode == ExitCode.INCONCLUSIVE
+    words = (
+        "INCONCLUSIVE: the board was not steady in 4 of 20 runs "
+        "(4 under-voltage, 4 throttled, 4 clock changed). (8 and 8 runs)"
+    )
+    assert result.stdout.splitlines()[0] == words
+    assert "Give it a stronger supply and a shorter cable." in result.stdout
+    assert "not steady in 4 of 20 runs" in page.read_text()
+    assert "under-voltage, throttled, clock changed" in page.read_text()
+    found = json.loads(compare("tag:hot2", "tag:hot", "--json").stdout)
+    assert found["troubles"]["b"]["unsteady"] == 4 and found["verdict"] == "INCONCLUSIVE"
+    assert found["troubles"]["b"]["marks"]["under-voltage"] == 4
+    # Two are few, but all there are of one side.
+    result = compare("tag:hot2", "tag:weak", "--html", str(page))
+    assert result.returncode == ExitCode.INCONCLUSIVE
+    assert "the board was not steady in 2 of 10 runs" in result.stdout
+
+
+def test_other_conditions_are_told(runs: Path, compare: Compare) -> None:
+    pi = {"model": "Raspberry Pi 4 Model B Rev 1.4", "kpti": "on", "kaslr": "on"}
+    other = pi | {"kpti": "off", "kaslr": "off", "page_size_bytes": 16384}
+    with Store.open(runs) as store:
+        keep_runs(store, "pi-one", EVEN, governor="performance", **pi)
+        keep_runs(store, "pi-two", EVEN, governor="schedutil", **other)
+        keep_runs(store, "3b", EVEN, **(pi | {"model": "Raspberry Pi 3 Model B Rev 1.2"}))
+    told = compare("tag:pi-one", "tag:pi-two").stdout
+    for words in (
+        "governor: A performance, B schedutil",
+        "KPTI: A on, B off",
+        "KASLR: A on, B off",
+        "page_size_bytes: A 4096, B 16384",
+        "their figures compare badly",
+    ):
+        assert words in told
+    told = compare("tag:pi-one", "tag:3b").stdout
+    assert "model: A Raspberry Pi 4 Model B Rev 1.4, B Raspberry Pi 3 Model B Rev 1.2" in told
+    assert "governor: A performance, B unknown" in told and "KPTI" not in told
+
+
 def test_runs_in_which_the_board_died_are_not_forgotten(
     compare: Compare, runs: Path, tmp_path: Path
 ) -> None:
@@ -175,7 +242,8 @@ def test_runs_in_which_the_board_died_are_not_forgotten(
         assert page.read_text().count(run) >= 2  # in the table, and in what compares them again
     found = json.loads(compare("tag:old", "tag:panics", "--json").stdout)
     assert found["troubles"]["b"] == {
-        **{"runs": 11, "endings": {"board died": 3}, "warnings": 0, "died": 3, "failed": 3}
+        **{"runs": 11, "endings": {"board died": 3}, "warnings": 0, "died": 3, "failed": 3},
+        **{"unsteady": 0, "marks": {}},
     }
     # It is no merit of B that A died.
     back = compare("tag:panics", "tag:old")
@@ -365,6 +433,7 @@ def test_history(compare: Compare, tmp_path: Path) -> None:
         first = keep_runs(store, "n", random.normal(1000, 10, 8).tolist())
         later = keep_runs(store, "n", random.normal(1060, 10, 8).tolist())
         keep_runs(store, "n", EVEN, seed=2)
+        keep_runs(store, "n", [3000.0] * 8, climate=weak)  # of no one board: not looked at
     found = Compare(path, compare._capture)("--history", "--json")
     assert found.returncode == 0
     told = json.loads(found.stdout)

@@ -10,14 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import store_samples
 from memory_session import MemorySession
 
 from ksmhost.compare.boards import Patience, fresh_boot
 from ksmhost.compare.effects import read_effects
+from ksmhost.compare.metrics import metrics
 from ksmhost.compare.rounds import Measurement, Rounds, exact_plan, measure
-from ksmhost.compare.sides import EXACT_TAG, LiveSide, parse_side
+from ksmhost.compare.sides import EXACT_TAG, LiveSide, counted_runs, parse_side
 from ksmhost.compare.statistics import Verdict
-from ksmhost.compare.troubles import NO_BOOT
+from ksmhost.compare.text import sentence
+from ksmhost.compare.troubles import MOST_UNSTEADY, NO_BOOT, troubles
+from ksmhost.compare.verdict import compare
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link import BoardDied, BoardSession, NoAnswerError, RefusedError
 from ksmhost.link.session import BoardGoneError
@@ -32,19 +36,28 @@ class MemoryBoards:
     """Boards in memory that are new each time; some of them die, and some boots fail."""
 
     def __init__(
-        self, dying: set[int] | None = None, failing: dict[int, KsmhostError] | None = None
+        self,
+        dying: set[int] | None = None,
+        failing: dict[int, KsmhostError] | None = None,
+        weak: set[int] | None = None,
     ) -> None:
         self.booted_with: list[str] = []
         self.sessions: list[MemorySession] = []
         self._dying = dying or set()
         self._failing = failing or {}
         """By the number of the boot."""
+        self._weak = weak
+        """Boots of a Raspberry Pi whose supply gives in; None: the boards are emulated."""
 
     @asynccontextmanager
     async def booted(self, side: LiveSide) -> AsyncIterator[BoardSession]:
         session = MemorySession()
         session.boot_id = f"boot-{len(self.sessions)}"
         dies = len(self.sessions) in self._dying
+        if self._weak is not None:
+            session.where = "/dev/ttyUSB0"
+            is_weak = len(self.sessions) in self._weak
+            session.climate = store_samples.weak if is_weak else lambda _: store_samples.STEADY
         error = self._failing.get(len(self.booted_with))
         self.booted_with.append(side.word)
         if error is not None:
@@ -174,9 +187,66 @@ async def test_a_board_that_dies_in_runs_of_b_alone_is_worse(store: Store) -> No
     assert dict(found.troubles[1].endings) == {"board died": 1}
 
 
+async def test_a_run_of_a_board_that_was_not_steady_is_taken_again(store: Store) -> None:
+    boards = MemoryBoards(weak={1, 3})
+    measurement = what(2, 2)
+    said: list[str] = []
+    async with asyncio.timeout(WAIT_S):
+        found = await measure(boards, store, measurement, said.append)
+    a, b = (side.word for side in measurement.sides)
+    assert boards.booted_with == [a, b, b, b, b, a]
+    weak = [run.info.short for run in map(store.run, ids(store)) if run.steadiness.marks]
+    why = (
+        "The board was not steady in this run: its supply voltage was too low, it was throttled "
+        "and its clock changed (600 to 1,500 MHz measured); it is taken again"
+    )
+    assert [words for words in said if "steady" in words] == [f"run {run}: {why}" for run in weak]
+    assert found.rounds == (2, 2) and not found.unsteady
+    assert [side.unsteady for side in found.troubles] == [0, 2]
+    assert found.troubles[1].marks == {"under-voltage": 2, "throttled": 2, "clock changed": 2}
+
+
+def ids(store: Store) -> list[str]:
+    return [info.uuid for info in store.runs()]
+
+
+@pytest.mark.parametrize("first", [0, 2])
+async def test_a_board_that_stays_so_decides_nothing(store: Store, first: int) -> None:
+    boards = MemoryBoards(weak=set(range(first, 99)))
+    said: list[str] = []
+    async with asyncio.timeout(WAIT_S):
+        found = await measure(boards, store, what(50, 50), said.append)
+    assert len(boards.booted_with) == first + MOST_UNSTEADY + 1
+    assert found.verdict is Verdict.INCONCLUSIVE and found.unsteady
+    assert said[-1].endswith("; no more are taken")
+    runs = len(boards.booted_with)
+    assert sentence(found).startswith(
+        f"INCONCLUSIVE: the board was not steady in 4 of {runs} runs (4 under-voltage, 4 throttled"
+    )
+    # What is in the store comes to the same.
+    sides = [[store.run(i.uuid) for i in store.runs(RunFilter(tags=(f"x-{s}",)))] for s in "ab"]
+    a, b = ([metrics(store, run) for run in counted_runs(side)] for side in sides)
+    went_wrong = troubles(sides[0]), troubles(sides[1])
+    assert sentence(compare(a, b, read_effects(), troubles=went_wrong)) == sentence(found)
+
+
+async def test_the_emulator_s_clock_is_no_board_s(store: Store) -> None:
+    class Emulated(MemoryBoards):
+        @asynccontextmanager
+        async def booted(self, side: LiveSide) -> AsyncIterator[BoardSession]:
+            async with super().booted(side) as session:
+                assert isinstance(session, MemorySession)
+                session.where = "rpi4 (emulated)"
+                yield session
+
+    boards = Emulated(weak=set(range(99)))
+    _, said = await taken(boards, store, what(1, 1))
+    assert len(boards.booted_with) == 2 and not any("steady" in words for words in said)
+
+
 def test_rounds_that_cannot_decide_are_refused() -> None:
-    for rounds, metrics in ((Rounds(), 7), (Rounds(7, 7), 7), (Rounds(6, 6), 2), (Rounds(1), 7)):
-        rounds.check(metrics)
+    for rounds, judged in ((Rounds(), 7), (Rounds(7, 7), 7), (Rounds(6, 6), 2), (Rounds(1), 7)):
+        rounds.check(judged)
     with pytest.raises(KsmhostError, match="6 rounds cannot decide over 7 metrics") as caught:
         Rounds(6, 6).check(7)
     assert caught.value.code is ExitCode.USAGE

@@ -309,6 +309,58 @@ OFF = replace(CONTEXT, settings={"run": "0"})
 STILL = {"ksm__full_scans": 0, "ksm__pages_sharing": 0, "ksm__general_profit": 0}
 
 
+def on_a_pi(climate: Counters, counters: Counters = merging) -> Counters:
+    """The same board, which tells of its supply and clock."""
+    return lambda time_s: {**counters(time_s), **climate(time_s)}
+
+
+WEAK = (
+    "The board was not steady in this run: its supply voltage was too low, it was throttled and "
+    "its clock changed (600 to 1,500 MHz measured). Merging saved at least 30.6 MiB on rpi4"
+)
+
+
+def test_a_board_that_was_not_steady_is_told_first(bench: Bench) -> None:
+    weak = bench.take(on_a_pi(store_samples.weak))
+    said = verdict(bench.read(weak)[0])
+    assert said.sentence.startswith(WEAK) and said.tone is Tone.OPEN
+    assert any("a stronger supply" in words for words in said.cautions)
+    page = parsed(bench.read(weak))
+    assert page.text.index("not steady in this run") < page.text.index("Merging saved at least")
+    steady = bench.take(on_a_pi(lambda _: store_samples.STEADY))
+    said = verdict(bench.read(steady)[0])
+    assert said.sentence.startswith("Merging saved") and said.tone is Tone.GOOD
+    assert not any("steady" in words for words in said.cautions)
+    assert "yes, at 1,500 MHz" in parsed(bench.read(steady)).text
+    said = verdict_of_all(bench.read(steady, weak))
+    first = "The board was not steady in 1 of these 2 runs (B: under-voltage, throttled, clock cha"
+    assert said.sentence.startswith(first) and said.tone is Tone.OPEN
+    assert verdict_of_all(bench.read(steady, bench.take())).tone is Tone.GOOD
+
+
+def test_what_nobody_told_of_the_board_is_not_fine_and_an_emulator_is_not_asked(
+    bench: Bench,
+) -> None:
+    asked_only = on_a_pi(lambda _: {"board.cpu_khz": 1_500_000})
+    said = verdict(bench.one(asked_only))
+    assert said.sentence.startswith("Merging saved")
+    (told,) = (words for words in said.cautions if "steady" in words)
+    assert "nobody on it tells of under-voltage, clock capped, throttled, soft temp" in told
+    emulated = replace(CONTEXT, where="rpi4 (emulated)")
+    run = bench.one(on_a_pi(store_samples.weak), what=emulated)
+    said = verdict(run)
+    assert said.sentence.startswith("Merging saved")
+    assert [words for words in said.cautions if "steady" in words or "clock" in words] == []
+    assert "does not apply: an emulator's clock is its host's" in parsed([run]).text
+
+
+def test_a_page_tells_the_conditions_and_what_is_not_known_of_them(bench: Bench) -> None:
+    who = replace(CONTEXT.identity, governor="performance", kpti="on", revision=0xC03112)
+    page = parsed([bench.one(what=replace(CONTEXT, identity=who))])
+    for words in ("governorperformance", "KPTIon", "KASLRunknown", "revisionc03112"):  # two cells
+        assert words in page.text
+
+
 def test_ksm_that_was_off_says_nothing_of_merging(bench: Bench) -> None:
     said = verdict(bench.one(but(**STILL, ksmd__cpu_ms=0), what=OFF))
     assert said.sentence.startswith("KSM was off on rpi4 (run = 0): nothing was scanned, and")

@@ -162,6 +162,7 @@ def _compared(
     from ksmhost.compare.sides import (  # noqa: PLC0415
         LiveSide,
         StoredSide,
+        counted_runs,
         is_exact,
         parse_side,
         stored_runs,
@@ -180,7 +181,7 @@ def _compared(
                     is_exact(run) for side in runs for run in whole_runs(side)
                 ):
                     raise _usage("Not all of these runs were counted in instructions.", "")
-                a, b = ([metrics(store, run) for run in whole_runs(side)] for side in runs)
+                a, b = ([metrics(store, run) for run in counted_runs(side)] for side in runs)
                 went_wrong = troubles(runs[0]), troubles(runs[1])
                 found = compare(a, b, asked.judging, exact=asked.exact, troubles=went_wrong)
             case (LiveSide() as before, LiveSide() as after):
@@ -200,7 +201,6 @@ def _measured(
     sides: tuple[LiveSide, LiveSide], asked: _Asked, store: Store
 ) -> tuple[Comparison, tuple[list[Run], list[Run]]]:
     from ksmhost.compare.rounds import Measurement, measure  # noqa: PLC0415
-    from ksmhost.compare.sides import StoredSide  # noqa: PLC0415
     from ksmhost.store import RunFilter  # noqa: PLC0415
     from ksmhost.store.store import checked_tag  # noqa: PLC0415
 
@@ -215,7 +215,10 @@ def _measured(
         raise _usage(f"There are runs of '{name}' already.", f"{what.how_to_go_on} compares them.")
     _say(f"runs get the tags {what.tag(0)} and {what.tag(1)}")
     found = run_async(measure(boards, store, what, _say))
-    first, second = (StoredSide(what.tag(side), tag=what.tag(side)).find(store) for side in (0, 1))
+    first, second = (
+        [store.run(info.uuid) for info in store.runs(RunFilter(tags=(what.tag(side),)))]
+        for side in (0, 1)
+    )
     return found, (first, second)
 
 

@@ -19,6 +19,7 @@ from ksmhost.compare.effects import Judging
 from ksmhost.compare.metrics import METRICS, metrics
 from ksmhost.compare.sides import EXACT_TAG, is_exact
 from ksmhost.compare.statistics import Effect, Floats, Rule, effect
+from ksmhost.compare.troubles import is_unsteady
 from ksmhost.store.model import Ending, RunFilter, RunInfo
 from ksmhost.store.run import Run
 from ksmhost.store.store import Store
@@ -124,8 +125,8 @@ def _alike(store: Store, wanted: RunFilter) -> dict[str, list[Run]]:
     """Runs of the same thing, the oldest first."""
     groups: dict[str, list[Run]] = {}
     for info in store.runs(wanted):
-        if info.ending is Ending.WHOLE:
-            run = store.run(info.uuid)
+        run = store.run(info.uuid)
+        if info.ending is Ending.WHOLE and not is_unsteady(run):
             groups.setdefault(_kind(run), []).append(run)
     return dict(groups.items())
 

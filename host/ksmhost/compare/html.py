@@ -18,7 +18,9 @@ from ksmhost.compare.text import (
     COLUMNS,
     Sides,
     cells,
+    helps,
     of_emulator,
+    of_unknown,
     plain_value,
     reasons,
     sentence,
@@ -28,6 +30,7 @@ from ksmhost.compare.text import (
     troubled,
     unit,
 )
+from ksmhost.compare.troubles import MOST_UNSTEADY
 from ksmhost.compare.verdict import Comparison, MetricResult
 from ksmhost.report.markup import Html, element, join, unbroken
 from ksmhost.report.page import Page, Section
@@ -52,7 +55,8 @@ def comparison_page(
 ) -> Page:
     """A page of a comparison; `words` is what the user called A and B, `runs` are all of theirs."""
     a, b = words
-    cautions = [each for each in (*troubled(found), too_few(found)) if each]
+    doubts = (*troubled(found), helps(found), too_few(found), of_unknown(runs))
+    cautions = [each for each in doubts if each]
     cautions += _cautions(runs, differing, found.exact)
     lead = [
         element("p", "ksmhost compare · A ", element("code", a), " · B ", element("code", b)),
@@ -201,7 +205,7 @@ def _differences(differing: Sequence[Difference]) -> Section:
 
 
 def _runs(runs: Sides) -> Section:
-    names = ("run", "side", "board", "engine", "started", "ended", "samples")
+    names = ("run", "side", "board", "engine", "started", "ended", "samples", "marks")
     rows = [
         element(
             "tr",
@@ -211,6 +215,7 @@ def _runs(runs: Sides) -> Section:
                     *(run.info.short, side, run.info.board or run.info.model, run.info.engine),
                     *(f"{run.info.started:%Y-%m-%d %H:%M:%S} UTC", run.info.ending),
                     f"{run.info.samples:,}",
+                    ", ".join(run.steadiness.marks),
                 )
             ],
         )
@@ -250,6 +255,8 @@ def _method(found: Comparison) -> Section:
     always = (
         "A board that died in runs of B alone makes it WORSE; more failures or kernel warnings "
         "than A had leave it INCONCLUSIVE at best.",
+        "Runs in which the board was throttled, got too little voltage or changed its clock are "
+        f"left out; more than {MOST_UNSTEADY} of them leave it INCONCLUSIVE.",
     )
     told = (*(clock if found.exact else tested), *always)
     items = [element("li", words) for words in told]

@@ -19,12 +19,13 @@ from ksmhost.compare.effects import Judging
 from ksmhost.compare.metrics import metrics
 from ksmhost.compare.sides import EXACT_TAG, LiveSide
 from ksmhost.compare.statistics import Rule, Verdict, least_p
-from ksmhost.compare.troubles import NO_BOOT, Troubles, troubles
+from ksmhost.compare.troubles import MOST_UNSTEADY, NO_BOOT, Troubles, is_unsteady, troubles
 from ksmhost.compare.verdict import Comparison, Round, compare
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.store.model import Ending
 from ksmhost.store.record import Outcome, Plan, record
 from ksmhost.store.run import Run
+from ksmhost.store.steadiness import unsteady_words
 from ksmhost.store.store import Store
 
 SIDES: Final = ("a", "b")
@@ -103,7 +104,7 @@ class Measurement:
 async def measure(
     boards: Boards, store: Store, what: Measurement, say: Callable[[str], None]
 ) -> Comparison:
-    """Take rounds until all is decided, or there are enough of them.
+    """Take rounds until all is decided, there are enough of them, or the board is too unsteady.
 
     Raises `KsmhostError` when a run fails once too often; what was recorded stays, also when this
     is cancelled.
@@ -132,8 +133,12 @@ async def measure(
 
 
 def _is_clear(found: Comparison) -> bool:
-    """WORSE stays WORSE; anything else may still become it while a metric is undecided."""
-    return found.verdict is Verdict.WORSE or not found.having(Verdict.INCONCLUSIVE)
+    """WORSE stays WORSE; anything else may still become it while a metric is undecided.
+
+    Nothing more comes of a board that is not steady.
+    """
+    undecided = found.having(Verdict.INCONCLUSIVE)
+    return found.unsteady or found.verdict is Verdict.WORSE or not undecided
 
 
 def exact_plan(plan: Plan, scans: int = 40) -> Plan:
@@ -160,7 +165,7 @@ class _Taking:
         self._say = say
         self._spare = what.rounds.spare
         self._runs: tuple[list[Run], list[Run]] = ([], [])
-        """Whole or not."""
+        """Whole or not, steady or not."""
         self._unbooted: tuple[list[str], list[str]] = ([], [])
 
     def troubles(self) -> tuple[Troubles, Troubles]:
@@ -169,22 +174,24 @@ class _Taking:
         return a, b
 
     async def until(self, rounds: int) -> None:
-        """Take more, until there are so many."""
-        while len(self.taken[1]) < rounds or len(self.taken[0]) < rounds:
+        """Take more, until there are so many, or the board was not steady once too often."""
+        while min(map(len, self.taken)) < rounds and self._is_steady():
             number = min(map(len, self.taken))
             for side in (0, 1) if number % 2 == 0 else (1, 0):
                 await self._take(side, number)
 
     async def _take(self, side: int, number: int) -> None:
         run = None
-        while run is None:
+        while run is None and self._is_steady():
             run = await self._tried(side)
+        if run is None:
+            return
         self.taken[side].append(metrics(self._store, run))
         word = self._what.sides[side].word
         self._say(f"round {number + 1}: {SIDES[side].upper()} ({word}), run {run.info.short}")
 
     async def _tried(self, side: int) -> Run | None:
-        """A whole run; None if there was none and it may be taken again."""
+        """A whole run of a steady board; None if there was none."""
         try:
             outcome = await self._run(side)
         except KsmhostError as error:
@@ -192,6 +199,9 @@ class _Taking:
             return None
         run = self._store.run(outcome.uuid)
         self._runs[side].append(run)
+        if is_unsteady(run):
+            self._bear_unsteady(run)
+            return None
         if outcome.ending is Ending.WHOLE:
             return run
         self._bear_run(outcome)
@@ -217,6 +227,15 @@ class _Taking:
         died = error.code is ExitCode.BOARD_DIED
         self._unbooted[side].append(Ending.BOARD_DIED if died else NO_BOOT)
         self._spend(f"{SIDES[side].upper()} came to no run: {error.what}", error)
+
+    def _is_steady(self) -> bool:
+        """False once the board was not steady in more runs than are borne."""
+        return sum(map(is_unsteady, (*self._runs[0], *self._runs[1]))) <= MOST_UNSTEADY
+
+    def _bear_unsteady(self, run: Run) -> None:
+        """Tell of a run that gives no figures, and what becomes of it."""
+        then = "it is taken again" if self._is_steady() else "no more are taken"
+        self._say(f"run {run.info.short}: {unsteady_words(run.steadiness)[:-1]}; {then}")
 
     def _bear_run(self, outcome: Outcome) -> None:
         """Go on after a run that failed, if there may be another. Raises `KsmhostError`."""

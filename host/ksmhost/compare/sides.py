@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from ksmhost.board.model import ENGINES
+from ksmhost.compare.troubles import is_unsteady
 from ksmhost.errors import ExitCode, KsmhostError
+from ksmhost.sample.conditions import UNKNOWN, firmware_words, revision_words
 from ksmhost.sample.read import parse_settings
 from ksmhost.store.model import Ending, RunFilter
 from ksmhost.store.run import Run
@@ -106,6 +108,11 @@ def whole_runs(runs: Iterable[Run]) -> list[Run]:
     return [run for run in runs if run.info.ending is Ending.WHOLE]
 
 
+def counted_runs(runs: Iterable[Run]) -> list[Run]:
+    """Those that give the figures: whole ones in which the board was steady, as far as is known."""
+    return [run for run in whole_runs(runs) if not is_unsteady(run)]
+
+
 def _once(runs: list[Run]) -> list[Run]:
     seen: set[str] = set()
     for run in runs:
@@ -125,7 +132,9 @@ class Difference:
 
 
 def differences(a: Sequence[Run], b: Sequence[Run]) -> list[Difference]:
-    """In what the runs differ, other than in their figures."""
+    """In what the runs differ, other than in their figures; nothing where a side has none."""
+    if not a or not b:
+        return []
     knobs = sorted({name for run in (*a, *b) for name in run.settings})
     rows = [(what, _of(a, what), _of(b, what)) for what in _ASPECTS]
     rows += [(name, _knob(a, name), _knob(b, name)) for name in knobs]
@@ -144,17 +153,27 @@ def _workload(run: Run) -> str:
 
 _ASPECTS: Final[Mapping[str, Callable[[Run], str]]] = {
     "board": lambda run: run.info.board or run.info.model,
+    "model": lambda run: run.info.model,
+    "revision": lambda run: revision_words(run.info.revision) or UNKNOWN,
     "serial": lambda run: run.info.serial,
     "line": lambda run: run.info.where,
     "engine": lambda run: run.info.engine,
     "kernel": lambda run: run.info.build_id[:12],
     "image": lambda run: run.info.image[:12],
     "variant": lambda run: run.info.variant,
+    "page_size_bytes": lambda run: str(run.info.page_size_bytes),
+    "governor": lambda run: run.info.governor or UNKNOWN,
+    "KPTI": lambda run: run.info.kpti or UNKNOWN,
+    "KASLR": lambda run: run.info.kaslr or UNKNOWN,
+    "firmware": lambda run: firmware_words(run.info.firmware_s) or UNKNOWN,
     "workload": _workload,
     "interval_ms": lambda run: str(run.info.period_ms),
     "time": lambda run: "instructions" if is_exact(run) else "clock",
 }
-MUST_AGREE: Final = ("board", "serial", "line", "workload", "interval_ms", "time")
+MUST_AGREE: Final = (
+    *("board", "model", "serial", "line", "workload", "interval_ms", "time"),
+    *("page_size_bytes", "governor", "KPTI", "KASLR"),
+)
 """Where these differ, the figures of A and B are not of the same thing."""
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -22,6 +23,7 @@ from ksmhost.compare.verdict import Comparison, MetricResult
 from ksmhost.errors import ExitCode
 from ksmhost.sample.schema import Unit
 from ksmhost.store.run import Run
+from ksmhost.store.steadiness import Mark, State, remedy
 
 EXIT_CODES: Final = {
     Verdict.BETTER: ExitCode.BETTER,
@@ -78,10 +80,20 @@ def _worse(found: Comparison) -> Iterator[str]:
 
 
 def _open(found: Comparison) -> Iterator[str]:
+    if found.unsteady:
+        count, runs = (sum(getattr(t, n) for t in found.troubles) for n in ("unsteady", "runs"))
+        yield f"the board was not steady in {count} of {runs} runs ({_marks(*found.troubles)})"
+        return
     if found.troubled:
         yield "B had more failures or kernel warnings than A"
     if found.having(Verdict.INCONCLUSIVE):
         yield f"neither a difference nor its absence was shown in {_named(found)}"
+
+
+def _marks(*sides: Troubles) -> str:
+    """What the board was in runs that were left out, and in how many."""
+    counted = sum((Counter(each.marks) for each in sides), Counter[str]())
+    return ", ".join(f"{count} {mark}" for mark, count in counted.items())
 
 
 def troubled(found: Comparison) -> list[str]:
@@ -95,8 +107,26 @@ def troubled(found: Comparison) -> list[str]:
 
 
 def _troubles(whole: int, found: Troubles) -> str:
-    endings = [f"{number} {ending}" for ending, number in sorted(found.endings.items())]
-    return f"{', '.join((f'{whole} whole runs', *endings))}; {found.warnings} kernel warnings"
+    parts = [f"{whole} whole runs"]
+    parts += [f"{number} {ending}" for ending, number in sorted(found.endings.items())]
+    if found.unsteady:
+        parts.append(f"{found.unsteady} left out, the board not being steady ({_marks(found)})")
+    return f"{', '.join(parts)}; {found.warnings} kernel warnings"
+
+
+def helps(found: Comparison) -> str:
+    """What to do about a board that is not steady; "" where it is."""
+    return remedy(Mark(mark) for each in found.troubles for mark in each.marks)
+
+
+def of_unknown(runs: Sides) -> str:
+    """What to bear in mind of real boards on which nobody tells whether they were steady."""
+    if not any(run.steadiness.state is State.UNKNOWN for side in runs for run in side):
+        return ""
+    return (
+        "Nobody on the board tells whether it was throttled or changed its clock, in some runs at "
+        "least: that may be what A and B differ by."
+    )
 
 
 def too_few(found: Comparison) -> str:
@@ -133,7 +163,10 @@ def of_emulator(runs: Sides, *, exact: bool) -> str:
 
 def page(found: Comparison, differing: Sequence[Difference], runs: Sides) -> RenderableType:
     """The sentence, in what the runs differ, the table, and what the table leaves open."""
-    doubts = (*troubled(found), too_few(found), of_emulator(runs, exact=found.exact))
+    doubts = (
+        *(*troubled(found), helps(found), too_few(found)),
+        *(of_emulator(runs, exact=found.exact), of_unknown(runs)),
+    )
     parts: list[RenderableType] = [
         Text(sentence(found), style=_STYLES[found.verdict]),
         *(Text(words, style="yellow") for words in doubts if words),

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What went wrong in the runs of one side, of which no figure tells: failures, kernel warnings.
+"""What went wrong in the runs of one side, of which no figure tells: failures, kernel warnings,
+boards that were not steady.
 
 Figures come from whole runs alone. An image that panics in every third run has figures as good as
-any in the others, so that its failures must decide beside them.
+any in the others, so that its failures must decide beside them. Runs in which the board was
+throttled and the like give no figures either; where they are many, what made them so may be what
+is compared, and nothing is decided.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ NO_BOOT: Final = "did not boot"
 
 _NOT_THE_BOARDS: Final = (Ending.RUNNING, Ending.STOPPED, Ending.CUT, Ending.DISK_FULL)
 """Whoever measured ended these, or the host they measured with."""
+MOST_UNSTEADY: Final = 3
+"""So many runs in which the board was not steady are borne, of both sides together."""
 _WARNINGS: Final = (EventKind.CONSOLE, EventKind.PANIC)
 
 
@@ -33,6 +38,10 @@ class Troubles:
     """How those ended that are not whole, and how many of each."""
     warnings: int = 0
     """So many times the kernel warned of something."""
+    unsteady: int = 0
+    """Whole runs in which the board was not steady: their figures are left out."""
+    marks: Mapping[str, int] = field(default_factory=dict)
+    """What it was, and in how many of them."""
 
     @property
     def died(self) -> int:
@@ -54,7 +63,7 @@ class Troubles:
         return any(mine * other.runs > theirs * self.runs for mine, theirs in pairs)
 
     def __bool__(self) -> bool:
-        return bool(self.endings or self.warnings)
+        return bool(self.endings or self.warnings or self.unsteady)
 
 
 def troubles(runs: Iterable[Run], unbooted: Sequence[str] = ()) -> Troubles:
@@ -63,4 +72,11 @@ def troubles(runs: Iterable[Run], unbooted: Sequence[str] = ()) -> Troubles:
     endings = [run.info.ending for run in every if run.info.ending is not Ending.WHOLE]
     warnings = sum(event.kind in _WARNINGS for run in every for event in run.events)
     counted = dict(Counter([*endings, *unbooted]))
-    return Troubles(len(every) + len(unbooted), counted, warnings)
+    unsteady = [run.steadiness.marks for run in every if is_unsteady(run)]
+    marks = dict(Counter(mark.value for held in unsteady for mark in held))
+    return Troubles(len(every) + len(unbooted), counted, warnings, len(unsteady), marks)
+
+
+def is_unsteady(run: Run) -> bool:
+    """True for a whole run that gives no figures, since its board was not steady."""
+    return run.info.ending is Ending.WHOLE and bool(run.steadiness.marks)

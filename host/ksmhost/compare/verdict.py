@@ -24,7 +24,7 @@ from ksmhost.compare.statistics import (
     mann_whitney,
     overall,
 )
-from ksmhost.compare.troubles import Troubles
+from ksmhost.compare.troubles import MOST_UNSTEADY, Troubles
 from ksmhost.store.figures import Definition
 from ksmhost.store.model import Figure
 
@@ -69,7 +69,7 @@ class Comparison:
     verdict: Verdict
     metrics: tuple[MetricResult, ...]
     rounds: tuple[int, int]
-    """Runs of A and of B."""
+    """Runs of A and of B that gave figures."""
     alpha: float
     """The level of this look, over all metrics."""
     exact: bool
@@ -87,6 +87,12 @@ class Comparison:
     def troubled(self) -> bool:
         """True where more went wrong with B than with A."""
         return self.died or self.troubles[1].exceed(self.troubles[0])
+
+    @property
+    def unsteady(self) -> bool:
+        """True where the board was steady in too few runs to decide anything."""
+        count = sum(each.unsteady for each in self.troubles)
+        return count > MOST_UNSTEADY or bool(count and 0 in self.rounds)
 
     @property
     def tested(self) -> int:
@@ -124,7 +130,12 @@ def compare(
 
 
 def _with_troubles(found: Comparison) -> Verdict:
-    """What figures say holds if as many runs came to them, and in as good order."""
+    """What figures say holds if as many runs came to them, and in as good order.
+
+    A board that gets too little voltage may die of it, whatever runs on it.
+    """
+    if found.unsteady:
+        return Verdict.INCONCLUSIVE
     if found.died:
         return Verdict.WORSE
     if found.troubled and found.verdict is not Verdict.WORSE:

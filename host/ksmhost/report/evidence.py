@@ -11,6 +11,7 @@ from ksmhost.report.traces import Traces, traces
 from ksmhost.store import Event, EventKind, Fact, Figure, RunInfo, Store, WorkloadRun
 from ksmhost.store.figures import by_name, figures
 from ksmhost.store.run import Run
+from ksmhost.store.steadiness import Steadiness
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Evidence:
     workloads: tuple[WorkloadRun, ...]
     facts: tuple[Fact, ...]
     events: tuple[Event, ...]
+    steadiness: Steadiness
     traces: Traces = field(repr=False)
 
     @property
@@ -82,5 +84,6 @@ def _read(store: Store, run: Run, name: str) -> Evidence:
         run.workloads,
         run.facts,
         run.events,
+        run.steadiness,
         traces(run),
     )

@@ -20,6 +20,7 @@ from ksmhost.report.markup import Content, Html, element, join, unbroken
 from ksmhost.report.page import Section
 from ksmhost.report.plots import Dot, Gap, Line, Mark, Plot, draw, swatch
 from ksmhost.report.verdict import MIB, verdict
+from ksmhost.sample.conditions import condition_words
 from ksmhost.store import Ending, EventKind, Figure, WorkloadRun
 from ksmhost.store.figures import DEFINITIONS
 from ksmhost.store.text import number, shown_unit
@@ -350,6 +351,8 @@ def board(runs: Runs) -> Section:
     rows: list[tuple[str, Sequence[str]]] = [
         (name, [tell(run) for run in runs]) for name, tell in _BOARD_ROWS
     ]
+    told = [condition_words(run.info) for run in runs]
+    rows += [(each[0][0], [words for _, words in each]) for each in zip(*told, strict=True)]
     facts = dict.fromkeys(fact.name for run in runs for fact in run.facts)
     for name in facts:
         values = [{f.name: f"{f.value} {f.unit}".strip() for f in run.facts} for run in runs]
@@ -359,7 +362,6 @@ def board(runs: Runs) -> Section:
 
 _BOARD_ROWS: Final[tuple[tuple[str, Callable[[Evidence], str]], ...]] = (
     ("board", lambda run: run.info.board),
-    ("model", lambda run: run.info.model),
     ("serial", lambda run: run.info.serial),
     ("reached through", lambda run: run.info.where),
     ("engine", lambda run: run.info.engine),
@@ -367,7 +369,7 @@ _BOARD_ROWS: Final[tuple[tuple[str, Callable[[Evidence], str]], ...]] = (
     ("variant", lambda run: run.info.variant),
     ("image", lambda run: run.info.image),
     ("build-id", lambda run: run.info.build_id),
-    ("page size", lambda run: f"{run.info.page_size_bytes:,} bytes"),
+    ("steady", lambda run: run.steadiness.words),
 )
 
 

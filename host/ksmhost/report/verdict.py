@@ -15,6 +15,7 @@ from typing import Final
 from ksmhost.monitor import text
 from ksmhost.report.evidence import Evidence
 from ksmhost.store import Ending, EventKind
+from ksmhost.store.steadiness import State, remedy, unsteady_words
 
 MIB: Final = 1 << 20
 _NOTHING_BYTES: Final = MIB // 20
@@ -43,12 +44,28 @@ class Verdict:
 def verdict(run: Evidence) -> Verdict:
     """What one run says."""
     words, tone = _said(run)
-    ended = _ended(run)
-    return Verdict(f"{words} {ended}".strip(), tone, tuple(_cautions(run)))
+    told = filter(None, (unsteady_words(run.steadiness), words, _ended(run)))
+    return Verdict(" ".join(told), _at_most(tone, [run]), tuple(_cautions(run)))
+
+
+def _at_most(tone: Tone, runs: Sequence[Evidence]) -> Tone:
+    """What a board that was not steady says is never simply good."""
+    unsteady = any(run.steadiness.marks for run in runs)
+    return Tone.OPEN if unsteady and tone is Tone.GOOD else tone
 
 
 def verdict_of_all(runs: Sequence[Evidence]) -> Verdict:
     """What several runs say together."""
+    said = _said_of_all(runs)
+    unsteady = [run for run in runs if run.steadiness.marks]
+    if not unsteady:
+        return said
+    named = "; ".join(f"{run.letter}: {', '.join(run.steadiness.marks)}" for run in unsteady)
+    words = f"The board was not steady in {len(unsteady)} of these {len(runs)} runs ({named})."
+    return Verdict(f"{words} {said.sentence}", _at_most(said.tone, runs), said.cautions)
+
+
+def _said_of_all(runs: Sequence[Evidence]) -> Verdict:
     certain = [(value, run) for run in runs if (value := run.value("saved_bytes")) is not None]
     cautions = tuple(_unlike(runs))
     if not certain:
@@ -188,6 +205,12 @@ def _cautions(run: Evidence) -> list[str]:
     warnings = len(run.events_of(EventKind.CONSOLE)) + len(run.events_of(EventKind.PANIC))
     if warnings:
         found.append(f"The kernel gave {_times(warnings, 'warning')}: see events.")
+    if run.steadiness.marks:
+        helps = remedy(run.steadiness.marks)
+        found.append(f"Times of a board that is not steady are of no one board. {helps}")
+    if run.info.samples and run.steadiness.state is State.UNKNOWN:
+        untold = ", ".join(run.steadiness.unknown)
+        found.append(f"Whether the board was steady is not known: nobody on it tells of {untold}.")
     if run.emulated:
         found.append("The board was emulated: its CPU time is as good as its host's.")
     return found
