@@ -75,6 +75,7 @@ class MemoryBoard:
         self.on_trial = False
         self.public_key = b""
         self.build_id = ""
+        self.revision = 0
         self.boot_state = BootState(0, False, 0, 0, 1)
         self.slot = [whole(old), EMPTY]
         self.stream = bytearray()
@@ -96,7 +97,7 @@ class MemoryBoard:
 
     async def identity(self) -> Identity:
         self._call("identity")
-        return Identity(boot_id=self.boot_id, build_id=self.build_id)
+        return Identity(boot_id=self.boot_id, build_id=self.build_id, revision=self.revision)
 
     async def slots(self) -> Slots:
         self._call("slots")
@@ -450,6 +451,18 @@ async def test_leaving_no_trial_resets_nothing(old: SlotImage) -> None:
     board.boot_state = BootState(1, True, 2, 0, 2)
     assert await trial.leave(session_of(board), Told())
     assert "activate revert" in board.calls and "reset" in board.calls
+
+
+async def test_a_model_whose_tree_the_image_lacks_is_sent_nothing(
+    old: SlotImage, new: SlotImage
+) -> None:
+    board, family = MemoryBoard(old), replace(new, models=("4b", "400"))
+    board.key, board.revision = new.key_hash, 0xC03112
+    await survey.survey(session_of(board), family, Options())
+    board.revision = 0xB03140
+    with pytest.raises(KsmhostError, match="Compute Module 4") as caught:
+        await survey.survey(session_of(board), family, Options())
+    assert caught.value.code is ExitCode.WRONG_BOARD
 
 
 async def test_a_trial_given_up_that_still_runs_is_in_the_way(

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ksmhost.errors import ExitCode, KsmhostError
-from ksmhost.flash.image import SlotImage, check_board, check_signature
+from ksmhost.flash.image import SlotImage, check_board, check_model, check_signature
 from ksmhost.flash.keys import PUBLIC_BYTES, short
 from ksmhost.flash.outcome import SLOT_NAMES, step_back
 from ksmhost.link.session import Slots
@@ -28,6 +28,8 @@ async def survey(session: SmpSession, image: SlotImage, options: Options) -> Slo
     """What the board has. Raises KsmhostError when it must not or can not take the image."""
     slots = await session.slots()
     check_board(image, slots.board)
+    if image.models:
+        check_model(image, (await session.identity()).revision)
     _check_key(image, slots)
     _check_version(image, slots, options)
     if image.size_bytes > slots.slot_bytes:
