@@ -238,6 +238,7 @@ def _check_card(board, disk: Path) -> None:
         if models:
             check_card(Card(read_fat(disk)), models, _BITS[board.arch])
     except KsmhostError as error:
+        disk.unlink()
         raise StepError(str(error)) from error
 
 

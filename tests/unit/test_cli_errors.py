@@ -177,6 +177,8 @@ def test_options_that_exclude_each_other(cli: Cli) -> None:
     fails(cli("get", "--port", "x", "--emulate"), ExitCode.USAGE, "exclude")
     fails(cli("monitor", "--plain", "--json"), ExitCode.USAGE, "exclude")
     fails(cli("run", "--port", "x", "--direct"), ExitCode.USAGE, "--direct")
+    fails(cli("run", "--port", "x", "--model", "4b"), ExitCode.USAGE, "--model")
+    fails(cli("get", "--port", "x", "--model", "4b"), ExitCode.USAGE, "--model")
     fails(cli("run", "--baud", "9600"), ExitCode.USAGE, "--baud")
 
 

@@ -62,6 +62,7 @@ def _known(board: Board, entries: list[RunningBoard]) -> dict[str, object]:
         "arch": board.arch,
         "model": board.model,
         "description": board.description,
+        "models": list(board.boot.models) if board.boot else [],
         "builds": [
             {"engine": b.engine, "variant": b.variant, "folder": str(b.folder)}
             for b in builds_of(board)
