@@ -43,15 +43,15 @@ SELFTESTS = {
     "ksm_functional_tests": (
         ["ksm_functional_tests.c", "vm_util.c"],
         ["ksm_functional_tests_fixes.c"],
-        "execv",
+        ["execv", "open", "pread"],
     ),
     "ksm_tests": (
         ["ksm_tests.c", "vm_util.c", "thp_settings.c"],
         ["ksm_tests_fixes.c", "numa.c"],
-        "fopen",
+        ["fopen"],
     ),
 }
-"""Each selftest: its sources in the kernel tree, what we add, the function that it wraps."""
+"""Each selftest: its sources in the kernel tree, what we add, the functions that it wraps."""
 
 FLAGS = ["-static", "-O2", "-g0", "-pthread"]
 OWN_FLAGS = [
@@ -115,7 +115,8 @@ def _selftest(env: Any, folder: Any, arch: str, name: str) -> Any:
         f"{CROSS[arch]}gcc", *FLAGS, "-w", "-U_FORTIFY_SOURCE",
         *("-isystem", str(Path(str(headers)).parent / "usr/include")),
         *(f"-I{path}" for path in includes),
-        *(f"-Wl,--wrap={wrapped}", "-o", "$TARGET", *sources, *(str(file) for file in ours)),
+        *(f"-Wl,--wrap={function}" for function in wrapped),
+        *("-o", "$TARGET", *sources, *(str(file) for file in ours)),
     ]  # fmt: skip
     node = env.Command(folder.File(name), [*ours, headers], Action([words], "CC  $TARGET"))
     env.Depends(node, env.Value(" ".join(words)))
