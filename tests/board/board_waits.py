@@ -32,14 +32,19 @@ async def smpmgr(*words: str, within_s: float = 60.0) -> str:
     return out.decode()
 
 
-async def command_line(session: BoardSession, within_s: float = 60.0) -> str:
-    """The running kernel's command line, by way of the board's shell."""
+async def shell_says(session: BoardSession, words: str, within_s: float = 60.0) -> str:
+    """What a command prints, by way of the board's shell."""
     said = b""
     console = session.console()
-    await session.console_write(b"cat /proc/cmdline; echo end=$((6*7))\n")
+    await session.console_write(f"{words}; echo end=$((6*7))\n".encode())
     async with asyncio.timeout(within_s):
         async for piece in console:
             said += piece.data
             if b"end=42" in said:
                 break
     return said.decode(errors="replace")
+
+
+async def command_line(session: BoardSession, within_s: float = 60.0) -> str:
+    """The running kernel's command line."""
+    return await shell_says(session, "cat /proc/cmdline", within_s)

@@ -7,7 +7,7 @@ Not against the sources that ours are made of: those would agree with themselves
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "recorded"))
 
 from recorded_pis import Record, records
 
-from ksmhost.videocore.models import MODELS, type_of
+from ksmhost.videocore.memory import Bank, Split
+from ksmhost.videocore.models import MODELS, is_c0, type_of
 
 MIB = 1 << 20
-GIB = 1 << 30
 TREES = {dts.stem: dts for dts in board_trees()}
 RECORDS = tuple(records())
 NODES = [(record, path) for record in RECORDS for path in record.tree]
@@ -102,35 +102,38 @@ def test_the_devices_that_a_kernel_found_are_there(record: Record) -> None:
 # -- the firmware ---------------------------------------------------------------------------------
 
 
-@OF_EACH
-def test_what_the_firmware_wrote_agrees_with_itself(record: Record) -> None:
-    """The rules that whoever stands in for the firmware has to keep, on what the real one did."""
+def merged(banks: Iterable[Bank]) -> tuple[tuple[int, int], ...]:
+    """First and last address of each piece of memory, as the kernel puts them together."""
+    pieces: list[tuple[int, int]] = []
+    for bank in banks:
+        first = pieces.pop()[0] if pieces and pieces[-1][1] + 1 == bank.start else bank.start
+        pieces.append((first, bank.end - 1))
+    return tuple(pieces)
+
+
+@pytest.mark.parametrize("record", [r for r in RECORDS if "total_mib" in r.firmware], ids=str)
+def test_the_stand_in_divides_memory_as_the_firmware_did(record: Record) -> None:
     wrote = record.firmware
-    model = MODELS[record.pi]
+    split = Split(wrote["total_mib"] * MIB, wrote["gpu_mem_mib"])
+    banks = split.arm(MODELS[record.pi])
+    if record.memory:
+        assert merged(banks) == record.memory
+    if "memory" in wrote:
+        assert [[bank.start, bank.size_bytes] for bank in banks] == wrote["memory"]
+    if "memreserve" in wrote:
+        assert [split.gpu.start, split.gpu.size_bytes] == wrote["memreserve"]
+    if "memory_pages" in wrote:
+        assert sum(bank.size_bytes for bank in banks) == wrote["memory_pages"] * 4096
+    if "u_boot_dram_mib" in wrote:
+        assert sum(bank.size_bytes for bank in banks) == wrote["u_boot_dram_mib"] * MIB
+
+
+@OF_EACH
+def test_the_stand_in_knows_the_boards_that_there_are(record: Record) -> None:
+    wrote = record.firmware
     if revision := wrote.get("revision"):
-        assert type_of(revision) == model.type
-    if {"memory", "memreserve", "gpu_mem_mib"} <= wrote.keys():
-        assert wrote["memory"][0][1] == wrote["memreserve"][0]
-    if {"memreserve", "gpu_mem_mib"} <= wrote.keys():
-        first, size_bytes = wrote["memreserve"]
-        assert size_bytes == wrote["gpu_mem_mib"] * MIB and first + size_bytes == GIB
+        assert type_of(revision) == MODELS[record.pi].type
+    assert all(is_c0(revision) for revision in wrote.get("c0_revisions", ()))
+    assert not any(is_c0(revision) for revision in wrote.get("b0_revisions", ()))
     if {"serial_cells", "serial_number"} <= wrote.keys():
         assert "{:08x}{:08x}".format(*wrote["serial_cells"]) == wrote["serial_number"]
-    if {"serial_cells", "ethernet_mac"} <= wrote.keys():
-        last = wrote["serial_cells"][1].to_bytes(4, "big")[1:]
-        assert wrote["ethernet_mac"] == "b8:27:eb:" + last.hex(":")
-
-
-@OF_EACH
-def test_the_kernel_was_given_what_the_firmware_left(record: Record) -> None:
-    """The first GiB, or the whole of a smaller board, without the VideoCore's share at its end."""
-    gpu_mem_mib = record.firmware.get("gpu_mem_mib")
-    small = MODELS[record.pi].memory_bytes
-    end = min(small, GIB) - (gpu_mem_mib or 0) * MIB
-    if record.memory and gpu_mem_mib:
-        assert record.memory[0] == (0, end - 1)
-        assert all(first >= GIB for first, _ in record.memory[1:])
-    if pages := record.firmware.get("memory_pages"):
-        assert pages * 4096 == end
-    if dram_mib := record.firmware.get("u_boot_dram_mib"):
-        assert dram_mib * MIB == GIB - 76 * MIB

@@ -24,13 +24,13 @@ def refusals(trees: Iterable[Path]) -> Mapping[Path, frozenset[str]]:
     """What dt-validate says of each compiled tree, without the values it found."""
     files = sorted(set(trees))
     text = _run("dt-validate", "-u", str(BINDINGS), "-p", str(_schema()), *map(str, files))
-    said: dict[Path, set[str]] = {file: set() for file in files}
+    said: dict[str, set[str]] = {file.name: set() for file in files}
     for line in text.splitlines():
-        name, colon, message = line.partition(": ")
+        place, _, message = line.partition(": ")
         if not line.startswith("\t"):
-            assert colon and Path(name) in said, f"dt-validate said: {line}"
-            said[Path(name)].add(_VALUE.sub("...", message))
-    return {file: frozenset(lines) for file, lines in said.items()}
+            assert Path(place).name in said, f"dt-validate said: {line}"
+            said[Path(place).name].add(_VALUE.sub("...", message))
+    return {file: frozenset(said[file.name]) for file in files}
 
 
 def _schema() -> Path:
