@@ -159,6 +159,7 @@ def weak(time_s: float) -> dict[str, int]:
     reads = int(min(max(time_s - 20, 0), 5))
     clock = 600_117 if 20 < time_s < 25 else 1_500_345
     return STEADY | {
+        "board.throttle_reads": int(time_s),
         "board.cpu_measured_khz": clock,
         "board.under_voltage": reads,
         "board.throttled": reads,

@@ -49,7 +49,8 @@ def test_reads_that_found_something_are_counted(words: list[int], counted: dict[
     counts = Throttled()
     for word in words:
         counts.feed(word)
-    assert counts.counters == dict.fromkeys((UNDER, CAPPED, HOT, SOFT), 0) | counted
+    reads = {"throttle_reads": len(words) - 1}
+    assert counts.counters == dict.fromkeys((UNDER, CAPPED, HOT, SOFT), 0) | counted | reads
 
 
 @given(st.text(max_size=200))

@@ -7,9 +7,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import store_samples
 from memory_session import MemorySession
 from textual.pilot import Pilot
 from textual.widgets import Digits, Input, Label, Static
@@ -82,6 +84,33 @@ async def test_everything_is_on_the_screen(size: tuple[int, int], light: bool) -
             assert plot.size.width >= 20 and plot.size.height >= 6
         console = bench.app.query_one(Console)
         assert console.region.right <= size[0] and console.region.bottom <= size[1]
+
+
+async def test_governor_clock_and_throttling_are_told_in_a_line() -> None:
+    board = MemorySession()
+    board.where = "/dev/ttyUSB0"
+    board.climate = store_samples.weak
+    who = replace(await board.identity(), governor="performance", kpti="on", kaslr="on")
+    await board.sampling_start(100)
+    board.tick(100)
+    app = MonitorApp(board, who, QUICK)
+    async with app.run_test(size=(120, 30)) as pilot:
+        bench = Bench(app, pilot, board)
+        line = await bench.until("not throttled", "#climate")
+        assert "governor performance   clock 1,500 MHz, measured 1,500" in line
+        assert "KPTI on   KASLR on" in line and len(line.splitlines()) == 1
+        board.tick(140)
+        line = await bench.until("✖ under-voltage, throttled", "#climate")
+        assert "clock 1,500 MHz, measured 600" in line
+        board.tick(100)
+        line = await bench.until("throttled until", "#climate")
+        assert "measured 1,500" in line and "✖" not in line
+
+
+async def test_an_emulated_board_has_no_clock_of_its_own() -> None:
+    async with monitor() as bench:
+        line = await bench.until("emulated: its clock is its host's", "#climate")
+        assert "unknown" in line and "throttl" not in line and "governor" not in line
 
 
 async def test_figures_move_with_the_board_and_stand_still_when_paused() -> None:

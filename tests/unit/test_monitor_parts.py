@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memory_session import NAMES, figures_at
+from store_samples import STEADY, weak
 
 import ksmhost.monitor
 import ksmhost.sample
-from ksmhost.link import BoardDied, BoardRebooted, LinkState, StateChanged
+from ksmhost.link import BoardDied, BoardRebooted, Identity, LinkState, StateChanged
+from ksmhost.monitor.climate import Climate
 from ksmhost.monitor.history import History
 from ksmhost.monitor.plots import scale_ticks, tick_labels
-from ksmhost.monitor.status import Status
+from ksmhost.monitor.status import BAD, BUSY, QUIET, Piece, Status
 from ksmhost.monitor.text import duration, short
 from ksmhost.sample import Derived, Gap, Sample, derive
 
@@ -106,6 +108,51 @@ def test_state_line_keeps_a_panic_until_the_board_is_back() -> None:
     status.event(BoardRebooted(960.0, "a", "b"))
     status.event(StateChanged(960.0, LinkState.CONNECTED, gap_s=10.0))
     assert "panic" not in words(status)
+
+
+CLIMATE = {"board.cpu_khz": 1_500_000, "board.cpu_measured_khz": 1_500_345}
+
+
+@pytest.mark.parametrize(
+    ("values", "words", "tones"),
+    [
+        (STEADY, ["clock 1,500 MHz, measured 1,500", "not throttled"], {QUIET}),
+        (CLIMATE, ["clock 1,500 MHz, measured 1,500", "throttling unknown"], {QUIET}),
+        ({}, ["clock unknown", "throttling unknown"], {QUIET}),
+        ({"board.cpu_khz": 600_000}, ["clock 600 MHz asked for", "throttling unknown"], {QUIET}),
+        (
+            STEADY | {"board.cpu_measured_khz": 600_117, "board.temperature_mc": 84_200},
+            ["clock 1,500 MHz, measured 600", "not throttled", "84.2 °C"],
+            {BUSY, QUIET},
+        ),
+    ],
+)
+def test_what_a_board_tells_of_its_clock(
+    values: dict[str, int], words: list[str], tones: set[str]
+) -> None:
+    climate = Climate(Identity(), emulated=False)
+    climate.feed(Sample(0, 1.0, 1.7e9, values))
+    pieces = climate.pieces()[1:-5]  # between the governor and what does not move
+    assert [piece.words for piece in pieces] == words
+    assert {piece.tone for piece in pieces} == tones
+
+
+def test_what_was_so_a_while_ago_is_not_so_now() -> None:
+    climate = Climate(Identity(), emulated=False)
+
+    def told(time_s: float) -> Piece:
+        climate.feed(Sample(0, time_s, 1.7e9 + time_s, weak(time_s)))
+        return climate.pieces()[2]
+
+    assert told(19.0).words == "not throttled"
+    assert (told(22.0).words, told(22.0).tone) == ("✖ under-voltage, throttled", BAD)
+    assert told(25.5).tone == BAD and told(29.0).tone == BAD
+    assert (told(31.0).words[:15], told(31.0).tone) == ("under-voltage u", BUSY)
+    silent = weak(31.0)
+    climate.feed(Sample(0, 42.0, 1.7e9, silent))
+    assert climate.pieces()[2].words == "throttling unknown"
+    climate.restart()
+    assert told(40.0).words == "not throttled"
 
 
 def test_state_line_counts_lost_samples() -> None:

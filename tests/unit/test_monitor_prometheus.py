@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import store_samples
 from memory_session import MemorySession
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
@@ -105,6 +106,22 @@ async def test_names_types_and_units_are_node_exporters() -> None:
         assert labels == {"board": exporter.identity.board, "serial": exporter.identity.serial}
     assert not any("advisor_mode" in name for name in found)
     assert "node_ksmd_full_scans_total{" in text_of(exporter)
+
+
+async def test_what_a_board_tells_of_its_clock_and_its_kernel() -> None:
+    exporter = await exporter_of({**store_samples.STEADY, "board.under_voltage": 3})
+    exporter.identity = replace(exporter.identity, governor="performance", revision=0xC03112)
+    text = text_of(exporter)
+    found = families(text)
+    assert value(found, "ksmhost_board_cpu_hertz") == 1.5e9
+    assert value(found, "ksmhost_board_cpu_measured_hertz") == 1_500_345_000
+    assert value(found, "ksmhost_board_under_voltage_reads") == 3
+    for name in ("frequency_capped", "throttled", "soft_temp_limit"):
+        assert found[f"ksmhost_board_{name}_reads"].type == "counter"
+        assert value(found, f"ksmhost_board_{name}_reads") == 0
+    (info,) = found["ksmhost_board_info"].samples
+    assert (info.labels["governor"], info.labels["kpti"]) == ("performance", "unknown")
+    assert info.labels["revision"] == "c03112"
 
 
 async def test_every_known_counter_has_a_name_of_its_own_and_is_open_metrics() -> None:

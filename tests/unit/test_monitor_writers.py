@@ -90,7 +90,7 @@ def test_csv_is_a_table_with_breaks_as_rows(items: list[Any]) -> None:
 
 @given(ITEMS)
 def test_plain_has_one_line_an_item_and_comments_for_all_but_samples(items: list[Any]) -> None:
-    lines = written(PlainWriter(), items)[3:]
+    lines = written(PlainWriter(), items)[4:]
     assert len(lines) == len(items)
     for line, item in zip(lines, items, strict=True):
         assert line.startswith("#") is not isinstance(item, Sample)
@@ -106,7 +106,8 @@ def test_plain_columns_stand_under_their_titles() -> None:
     names = asyncio.run(session.sampling()).names
     row = batch.rows[40]
     now = Sample(40, row.time_us / 1e6, 1.5e9, dict(zip(names, row.values, strict=True)))
-    titles, units, line = written(PlainWriter(), [now])[1:]
+    how, titles, units, line = written(PlainWriter(), [now])[1:]
+    assert how.startswith("# model linux,dummy-virt · revision unknown · memory 1,024 MiB")
     assert len(titles) == len(units) == len(line)
     for at, char in enumerate(titles):
         if at and char != " " and titles[at + 1 : at + 2] in ("", " "):
@@ -126,7 +127,7 @@ async def test_a_stream_is_written_up_to_its_count(kind: str) -> None:
         )
     ticking.cancel()
     assert written_samples == 7
-    heads = {"plain": 3, "json": 2, "csv": 1}
+    heads = {"plain": 4, "json": 2, "csv": 1}
     assert out.getvalue().count("\n") == 7 + heads[kind]
 
 

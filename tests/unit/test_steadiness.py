@@ -31,7 +31,7 @@ from ksmhost.store.steadiness import (
     unsteady_words,
 )
 
-UNDER, CAPPED, THROTTLED, SOFT, ASKED, MEASURED = COUNTERS
+UNDER, CAPPED, THROTTLED, SOFT, ASKED, MEASURED, ANSWERS = COUNTERS
 FINE = {UNDER: [0] * 4, CAPPED: [0] * 4, THROTTLED: [0] * 4, SOFT: [0] * 4}
 CLOCK = {ASKED: [1_500_000] * 4, MEASURED: [1_500_345, 1_500_398, 1_500_000, 1_500_345]}
 """A Raspberry Pi 4's, as its firmware measured it."""
@@ -101,6 +101,32 @@ def test_what_nobody_tells_is_unknown_and_not_fine() -> None:
     assert judged(FINE | {THROTTLED: [0, 1, 1, 1]}, CLOCK).marks == (Mark.THROTTLED,)
     silent = {ASKED: [0] * 4, MEASURED: [0] * 4}
     assert judged(FINE | silent).unknown == (Mark.CLOCK_CHANGED,), "0 is no clock"
+
+
+@pytest.mark.parametrize(
+    ("answers", "period_s", "known"),
+    [
+        ([5, 6, 7, 8, 9, 10], 1.0, True),
+        ([5, 5, 5, 6, 6, 6], 1.0, True),
+        ([5, 5, 5, 5, 5, 5], 1.0, False),  # it was never asked
+        ([5, 6, 6, 6, 6, 6], 2.0, True),
+        ([5, 6, 6, 6, 6, 6], 3.0, False),  # it fell silent
+        ([5, 6, 7, 8, 9, 10], 60.0, True),  # with each sample
+        ([5, 6, 6, 6, 6, 7], 60.0, False),
+        ([5, 6, 0, 1, 2, 3], 1.0, True),  # an agent anew
+    ],
+)
+def test_nothing_is_known_of_a_time_without_answers(
+    answers: list[int], period_s: float, known: bool
+) -> None:
+    still = {name: [held[0]] * 6 for name, held in (FINE | CLOCK).items()}
+    whole = piece(**(still | {ANSWERS: answers}))
+    for cuts in ([6], [3, 6], [1, 2, 3, 4, 5, 6]):
+        ends = zip([0, *cuts], cuts, strict=False)
+        slow = replace(whole, time_s=100 + np.arange(6) * period_s)
+        found = judge([slow.at(slice(*each)) for each in ends], emulated=False)
+        assert found.state is (State.STEADY if known else State.UNKNOWN)
+        assert Mark.CLOCK_CHANGED not in found.unknown
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def verb(
     where: Where,
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Knobs (run), groups (ksm) or counters (ksm.pages_sharing)."),
+        typer.Argument(help="Knobs (run), groups (ksm, info) or counters (ksm.pages_sharing)."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -25,12 +25,13 @@ class Throttled:
 
     def __init__(self) -> None:
         self._before: int | None = None
+        self._reads = -1
         self._counts = dict.fromkeys(_BITS, 0)
 
     @property
     def counters(self) -> dict[str, int]:
-        """How many reads found each so."""
-        return dict(self._counts)
+        """How many reads there were, apart from the first, and how many found each so."""
+        return {"throttle_reads": self._reads, **self._counts}
 
     def feed(self, word: int) -> None:
         """Take a read's answer. A bit that stays counts when it is new: it came in between."""
@@ -38,6 +39,7 @@ class Throttled:
         for name, bit in _BITS.items():
             self._counts[name] += bool(word >> bit & 1 or came >> bit + _STICKY & 1)
         self._before = word
+        self._reads += 1
 
 
 def firmware_answers(text: str) -> tuple[int | None, int | None]:

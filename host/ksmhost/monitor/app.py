@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from contextlib import aclosing
 from pathlib import Path
 from typing import ClassVar, Final
@@ -20,6 +21,7 @@ from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link import BoardSession, Identity, LinkState
 from ksmhost.monitor import text
 from ksmhost.monitor.alarm import trouble_in
+from ksmhost.monitor.climate import Climate
 from ksmhost.monitor.console import Console
 from ksmhost.monitor.figures import Figures
 from ksmhost.monitor.history import History
@@ -70,6 +72,8 @@ class MonitorApp(App[int]):
         self._now: Derived | None = None
         self._header = Static(id="header")
         self._state = Static(id="state")
+        self._climate = Climate(identity, emulated="(emulated)" in session.where)
+        self._climate_line = Static(id="climate")
         self._figures = Figures()
         self._plots = [FigurePlot(spec) for spec in PLOTS]
         self._console = Console()
@@ -82,8 +86,9 @@ class MonitorApp(App[int]):
         return DARK.variables
 
     def compose(self) -> ComposeResult:
-        """Header, state, figures, plots beside console and knobs, keys."""
+        """Header, climate, state, figures, plots beside console and knobs, keys."""
         yield self._header
+        yield self._climate_line
         yield self._state
         yield self._figures
         with Horizontal(id="body"):
@@ -142,6 +147,7 @@ class MonitorApp(App[int]):
             self._identity = await self._session.identity()
         except KsmhostError:
             return
+        self._climate.identity = self._identity
         self._draw_header()
 
     @work(exclusive=True, group="knobs")
@@ -158,6 +164,7 @@ class MonitorApp(App[int]):
     def _take(self, item: StreamItem) -> None:
         if isinstance(item, Sample):
             self._now = self._deriver.feed(item)
+            self._climate.feed(item)
             self._history.add(item.wall_s, self._now)
             self._stale = True
             return
@@ -167,6 +174,7 @@ class MonitorApp(App[int]):
             self._status.gap(item, time.time())
             if item.restarted:
                 self._deriver.restart()
+                self._climate.restart()
 
     # Drawing
 
@@ -175,6 +183,7 @@ class MonitorApp(App[int]):
         if not self._stale or self.paused or self._now is None:
             return
         self._stale = False
+        self._draw_climate()
         self._figures.show(self._now)
         for plot in self._plots:
             plot.draw(self._history)
@@ -185,6 +194,10 @@ class MonitorApp(App[int]):
             words.append(f"  {what} " if what != "board" else "  ", "dim")
             words.append(which, "bold")
         self._header.update(words)
+        self._draw_climate()
+
+    def _draw_climate(self) -> None:
+        self._climate_line.update(_line(self._climate.pieces()))
 
     def _draw_state(self) -> None:
         pieces = self._status.pieces(time.time())
@@ -192,8 +205,7 @@ class MonitorApp(App[int]):
             pieces.insert(1, Piece("paused: press p to go on", "busy"))
         detail = f"{self._session.where} · every {self._options.period_ms} ms"
         pieces.append(Piece(detail))
-        line = "   ".join(_marked(piece) for piece in pieces)
-        self._state.update(" " + line)
+        self._state.update(_line(pieces))
 
     # Keys
 
@@ -247,6 +259,10 @@ class MonitorApp(App[int]):
             await self._session.console_write(event.data)
         except KsmhostError as error:
             self.notify(str(error), severity="error", markup=False)
+
+
+def _line(pieces: Iterable[Piece]) -> str:
+    return " " + "   ".join(map(_marked, pieces))
 
 
 def _marked(piece: Piece) -> str:

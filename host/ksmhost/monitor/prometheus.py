@@ -36,6 +36,7 @@ from ksmhost.link import (
 )
 from ksmhost.link.session import OtherVersionError
 from ksmhost.sample import DERIVED, Gap, LineLost, Pacing, Sample, Unit, column, derive, stream
+from ksmhost.sample.conditions import UNKNOWN, revision_words
 
 _LABELS: Final = ("board", "serial")
 
@@ -75,6 +76,10 @@ _OWN_NAMES: Final = {
     "board.agent_rss_kib": "ksmhost_agent_resident_memory_bytes",
     "board.cpu_ms": "ksmhost_board_busy_cpu_seconds",
     "board.cpu_idle_ms": "ksmhost_board_idle_cpu_seconds",
+    "board.under_voltage": "ksmhost_board_under_voltage_reads",
+    "board.frequency_capped": "ksmhost_board_frequency_capped_reads",
+    "board.throttled": "ksmhost_board_throttled_reads",
+    "board.soft_temp_limit": "ksmhost_board_soft_temp_limit_reads",
 }
 
 
@@ -182,7 +187,10 @@ class Exporter(Collector):
 def _info(identity: Identity, labels: tuple[str, str]) -> Metric:
     info = InfoMetricFamily("ksmhost_board", "what runs on the board", labels=_LABELS)
     about = ("model", "engine", "kernel", "image", "build_id", "variant", "agent")
-    info.add_metric(labels, {name: str(getattr(identity, name)) for name in about})
+    conditions = {"governor": identity.governor, "kpti": identity.kpti, "kaslr": identity.kaslr}
+    told = {name: words or UNKNOWN for name, words in conditions.items()}
+    told["revision"] = revision_words(identity.revision) or UNKNOWN
+    info.add_metric(labels, {name: str(getattr(identity, name)) for name in about} | told)
     return info
 
 

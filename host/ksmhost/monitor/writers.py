@@ -27,6 +27,7 @@ from ksmhost.sample import (
     StreamItem,
     column,
 )
+from ksmhost.sample.conditions import condition_words
 
 
 class Writer(ABC):
@@ -88,11 +89,13 @@ class PlainWriter(Writer):
     """One aligned line a sample; everything else is a comment that starts with `#`."""
 
     def start(self, identity: Identity, where: str, period_ms: int) -> list[str]:
-        """Who is watched, and what the columns are."""
+        """Who is watched, under which conditions, and what the columns are."""
         who = " · ".join(f"{what} {which}" for what, which in text.identity_words(identity, where))
+        how = " · ".join(" ".join(pair) for pair in condition_words(identity))
         titles = "".join(f"{title:>{width}}" for title, _, width in _PLAIN)
         units = "".join(f"{unit:>{width}}" for _, unit, width in _PLAIN)
-        return [f"# {who} · every {period_ms} ms", "#" + titles[1:], "#" + units[1:]]
+        head = [f"# {who} · every {period_ms} ms", f"# {how}"]
+        return [*head, "#" + titles[1:], "#" + units[1:]]
 
     def sample(self, sample: Sample, derived: Derived) -> list[str]:
         """One line in the order of the titles."""

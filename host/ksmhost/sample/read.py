@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link.session import BoardSession, RefusedError
+from ksmhost.sample.conditions import UNKNOWN, firmware_words, revision_words
 from ksmhost.sample.schema import column
 
+_INFO: Final = "info"
+"""Who the board is, asked for like a group of counters."""
 _DEFAULT_GROUPS: Final = ("ksm", "ksmd")
 _KNOB_UNITS: Final = {
     "pages_to_scan": "pages",
@@ -26,6 +29,8 @@ _KNOB_UNITS: Final = {
     "advisor_idle_ms": "ms",
     "max_kernel_pages": "pages",
 }
+
+_INFO_UNITS: Final = {"page_size_bytes": "bytes", "mem_bytes": "bytes"}
 
 _MERGED: Final = (
     "It cannot change while pages are merged.",
@@ -63,7 +68,7 @@ class Figure:
 
 
 async def read_figures(session: BoardSession, names: Sequence[str]) -> list[Figure]:
-    """Read what `names` ask for: knobs, whole groups, or counters as `group.field`.
+    """Read what `names` ask for: knobs, whole groups, "info", or counters as `group.field`.
 
     No name at all asks for all knobs and the counters of KSM. Raises `KsmhostError` (USAGE) for a
     name the board does not know, with those it does.
@@ -135,8 +140,8 @@ def render_figures(figures: Sequence[Figure]) -> str:
 
 async def _named(session: BoardSession, name: str, groups: Sequence[str]) -> list[Figure]:
     group, dot, field = name.partition(".")
-    if group in groups:
-        found = await _group(session, group)
+    if group in groups or group == _INFO:
+        found = await (_info(session) if group == _INFO else _group(session, group))
         if not dot:
             return found
         chosen = [figure for figure in found if figure.name == name]
@@ -146,7 +151,7 @@ async def _named(session: BoardSession, name: str, groups: Sequence[str]) -> lis
         return chosen
     knobs = await session.knobs()
     if name not in knobs:
-        known = f"Knobs: {', '.join(knobs)}. Groups: {', '.join(groups)}."
+        known = f"Knobs: {', '.join(knobs)}. Groups: {', '.join((*groups, _INFO))}."
         raise _unknown(f"The board has no knob or group '{name}'.", known)
     return _knobs({name: knobs[name]})
 
@@ -155,6 +160,20 @@ async def _group(session: BoardSession, group: str) -> list[Figure]:
     counters = await session.counters(group)
     names = {f"{group}.{field}": value for field, value in counters.items()}
     return [Figure(name, str(value), column(name).unit.value) for name, value in names.items()]
+
+
+async def _info(session: BoardSession) -> list[Figure]:
+    """All that the board tells of itself, and what it does not tell as unknown."""
+    who = await session.identity()
+    told = asdict(who) | {
+        "revision": revision_words(who.revision),
+        "firmware": firmware_words(who.firmware_s),
+    }
+    del told["firmware_s"], told["boot_id"], told["uptime_ms"]
+    return [
+        Figure(f"{_INFO}.{name}", str(value or UNKNOWN), _INFO_UNITS.get(name, "") if value else "")
+        for name, value in told.items()
+    ]
 
 
 def _knobs(values: dict[str, str]) -> list[Figure]:

@@ -82,6 +82,7 @@ RAW: Final[dict[str, Column]] = _table(
     Column("board.temperature_mc", Unit.MILLI_CELSIUS, False, "temperature of the processor"),
     Column("board.cpu_khz", Unit.KILOHERTZ, False, "clock the kernel asked for, first core"),
     Column("board.cpu_measured_khz", Unit.KILOHERTZ, False, "clock that the firmware measures"),
+    Column("board.throttle_reads", Unit.COUNT, True, "reads of what the firmware says of these"),
     Column("board.under_voltage", Unit.COUNT, True, "reads that found the supply too weak"),
     Column("board.frequency_capped", Unit.COUNT, True, "reads that found the clock capped"),
     Column("board.throttled", Unit.COUNT, True, "reads that found the processor throttled"),

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ksmhost.store.columns import Columns, Ints
+from ksmhost.store.columns import Columns, Floats, Ints
 
 EDITION: Final = 1
 """Grows when the judgement changes: what another edition has kept in a store is judged anew."""
@@ -48,18 +48,22 @@ class State(StrEnum):
     EMULATED = "does not apply"
 
 
-_COUNTERS: Final = {
+READS: Final = {
     "board.under_voltage": Mark.UNDER_VOLTAGE,
     "board.frequency_capped": Mark.FREQUENCY_CAPPED,
     "board.throttled": Mark.THROTTLED,
     "board.soft_temp_limit": Mark.SOFT_TEMP_LIMIT,
 }
 """How many reads found it so: where one grows, it was so."""
-_ASKED: Final = "board.cpu_khz"
-_MEASURED: Final = "board.cpu_measured_khz"
-COUNTERS: Final = (*_COUNTERS, _ASKED, _MEASURED)
+ASKED: Final = "board.cpu_khz"
+MEASURED: Final = "board.cpu_measured_khz"
+ANSWERS: Final = "board.throttle_reads"
+"""How many reads there were: over a time in which it does not grow nothing is known."""
+COUNTERS: Final = (*READS, ASKED, MEASURED, ANSWERS)
 """What is looked at, by raw names."""
 
+_SILENCE_S: Final = 10.0
+"""The firmware is asked each second, or with each sample: so long without an answer is silence."""
 _PHRASES: Final = {
     Mark.UNDER_VOLTAGE: "its supply voltage was too low",
     Mark.FREQUENCY_CAPPED: "its clock was capped",
@@ -160,17 +164,23 @@ def judge(pieces: Iterable[Columns], *, emulated: bool) -> Steadiness:
     """Judge a run by its samples, piece by piece, each with what it has of `COUNTERS`."""
     if emulated:
         return Steadiness(emulated=True)
-    counts = {name: _Count() for name in _COUNTERS}
-    clocks = {name: _Range() for name in (_ASKED, _MEASURED)}
+    counts = {name: _Count() for name in READS}
+    clocks = {name: _Range() for name in (ASKED, MEASURED)}
+    answers = _Answers()
     for piece in pieces:
+        answers.feed(piece.values.get(ANSWERS), piece.time_s)
         for name, count in counts.items():
             count.feed(piece.values.get(name), len(piece))
         for name, clock_range in clocks.items():
             clock_range.feed(piece.values.get(name), len(piece))
-    asked, measured = (clocks[name].clock for name in (_ASKED, _MEASURED))
-    marks = [mark for name, mark in _COUNTERS.items() if counts[name].grew]
-    untold = [name for name, count in counts.items() if not (count.grew or count.whole)]
-    unknown = [_COUNTERS[name] for name in untold]
+    asked, measured = (clocks[name].clock for name in (ASKED, MEASURED))
+    marks = [mark for name, mark in READS.items() if counts[name].grew]
+    untold = [
+        name
+        for name, count in counts.items()
+        if not (count.grew or (count.whole and not answers.silent))
+    ]
+    unknown = [READS[name] for name in untold]
     if any(clock.changed for clock in (asked, measured) if clock):
         marks.append(Mark.CLOCK_CHANGED)
     elif not any(clock.whole for clock in clocks.values()):
@@ -224,6 +234,38 @@ class _Count:
         self.grew = self.grew or bool((steps > 0).any() or (values[steps < 0] > 0).any())
         self._before = int(values[-1])
         self._seen += samples
+
+
+class _Answers:
+    """The reads that go by, where they are counted: how long there was none."""
+
+    def __init__(self) -> None:
+        self._counted = False
+        self._before: int | None = None
+        self._came = False
+        self._since_s = self._last_s = 0.0
+        self._silence_s = self._step_s = 0.0
+
+    @property
+    def silent(self) -> bool:
+        """True if there was none for too long, or for three samples where these are seldom."""
+        longest_s = max(_SILENCE_S, 3 * self._step_s)
+        return self._counted and (self._silence_s > longest_s or not self._came)
+
+    def feed(self, values: Ints | None, times: Floats) -> None:
+        if values is None or not len(values):
+            return
+        self._counted = True
+        if self._before is None:
+            self._before = int(values[0])
+            self._since_s = self._last_s = float(times[0])
+        came = times[np.diff(values, prepend=self._before) != 0]
+        edges = np.array([self._since_s, *came, times[-1]])
+        self._silence_s = max(self._silence_s, float(np.diff(edges).max()))
+        self._step_s = max(self._step_s, float(np.diff(times, prepend=self._last_s).max()))
+        if len(came):
+            self._came, self._since_s = True, float(came[-1])
+        self._before, self._last_s = int(values[-1]), float(times[-1])
 
 
 class _Range:
