@@ -5,23 +5,28 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import debian
 from steps import StepError, locked, quiet_environment, run_logged, stamp_of
 
 
-def prepare(env, package: str, version: str, tree: Path, stamp: Path) -> None:
-    """Have `package` in `tree`, with Debian's patches applied; `stamp` tells that it is there."""
+def prepare(
+    env, package: str, version: str, tree: Path, stamp: Path, patches: Sequence[Path] = ()
+) -> None:
+    """Have `package` in `tree`, with Debian's patches and then ours; `stamp` tells it is there."""
     with locked(tree.with_name(tree.name + ".lock")):
         try:
             archive = debian.Archive(Path(str(env["PROJECT"])) / "build/apt")
             tarballs = archive.source(package, version)
         except debian.FetchError as error:
             raise StepError(str(error)) from error
-        wanted = stamp_of(tarballs)
+        wanted = stamp_of([*tarballs, *patches])
         if not (stamp.is_file() and stamp.read_text() == wanted and tree.is_dir()):
             _unpack(env, package, tree, tarballs)
+            for patch in patches:
+                _apply(tree, patch)
             stamp.write_text(wanted)
 
 
@@ -37,8 +42,12 @@ def _unpack(env, package: str, tree: Path, tarballs: list[Path]) -> None:
     for line in (patches / "series").read_text().splitlines():
         name = line.split("#")[0].strip()
         if name:
-            subprocess.run(
-                ["patch", "-p1", "-s", "-d", str(tree), "-i", str(patches / name)],
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
+            _apply(tree, patches / name)
+
+
+def _apply(tree: Path, patch: Path) -> None:
+    subprocess.run(
+        ["patch", "-p1", "-s", "-d", str(tree), "-i", str(patch.absolute())],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )

@@ -46,7 +46,10 @@ def generate(env):
 def _uboot(env):
     """Return {'bin': node, 'mkimage': node}."""
     project, out = Path(str(env["PROJECT"])), env["OUT"]
-    stamp = env.Command(env.File(f"{_tree(env)}.stamp"), [], Action(_prepare, "SOURCE  $TARGET"))
+    patches = [str(path) for path in sorted((project / "firmware/boot").glob("*.patch"))]
+    stamp = env.Command(
+        env.File(f"{_tree(env)}.stamp"), patches, Action(_prepare, "SOURCE  $TARGET")
+    )
     env.NoClean(stamp)
     fragment = env.File(str(project / "firmware/boot/u-boot.config"))
     script = env.File(str(project / "firmware/boot/boot.env"))
@@ -71,7 +74,8 @@ def _tree(env) -> Path:
 
 def _prepare(target, source, env):
     """Fetch, unpack and patch the source, once for all boards."""
-    sourcepackage.prepare(env, "u-boot", VERSION, _tree(env), Path(str(target[0])))
+    patches = [Path(str(node)) for node in source]
+    sourcepackage.prepare(env, "u-boot", VERSION, _tree(env), Path(str(target[0])), patches)
 
 
 def _build(target, source, env):
