@@ -155,7 +155,7 @@ def test_no_answer_is_unknown_not_fine() -> None:
 
 # -- the line --------------------------------------------------------------------------------------
 
-CLEAN = line.Rate(115_200, True, 34, 0, 0, 9_000)
+CLEAN = line.Rate(115_200, True, 34, 0, 0, 0, 9_000)
 
 
 def fast(baud: int, **change: Any) -> line.Rate:
@@ -171,7 +171,9 @@ def fast(baud: int, **change: Any) -> line.Rate:
         ([CLEAN, fast(921_600, reached=False)], False, Grade.FAILED, "no rate above", 115_200),
         ([CLEAN, fast(921_600, board_errors=1)], False, Grade.FAILED, "no rate above", 115_200),
         ([replace(CLEAN, lost=1)], False, Grade.FAILED, "loses bytes at its own rate", None),
-        ([replace(CLEAN, lost=1)], True, Grade.FAILED, "loses bytes at its own rate", None),
+        ([replace(CLEAN, lost=1)], True, Grade.OK, "every rate", None),
+        ([replace(CLEAN, lost=3, never=1)], True, Grade.FAILED, "never came back", None),
+        ([CLEAN, fast(921_600, reached=False)], True, Grade.FAILED, "never came back", 115_200),
         ([CLEAN, fast(921_600)], True, Grade.OK, "every rate", 921_600),
     ],
 )

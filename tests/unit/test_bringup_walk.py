@@ -178,7 +178,7 @@ async def test_a_board_that_is_well(place: Place) -> None:
     assert names[0] == "loader" and names[-1] == "agent" and "handover" in names
     assert any("U-Boot 2025.01" in line for line in report.log)
     rates = result_of(report, "line").figures["rates"]
-    assert [(rate["baud"], rate["lost"]) for rate in rates] == [(115_200, 0), (230_400, 0)]
+    assert [(rate["baud"], rate["never"]) for rate in rates] == [(115_200, 0), (230_400, 0)]
     assert all(rate["sent"] == LIMITS.line_messages for rate in rates)
     assert [slot for slot, _ in place.board.boots] == [0, 0, 1, 0]
     assert is_settled(place.disk)

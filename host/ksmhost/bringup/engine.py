@@ -12,6 +12,7 @@ from typing import Any, Final
 from ksmhost.bringup.bench import Bench, until
 from ksmhost.bringup.model import Result, failed, impossible, ok, skipped
 from ksmhost.errors import KsmhostError
+from ksmhost.link.session import NoAnswerError
 from ksmhost.workloads import Synthetic, Workload
 
 PATTERN: Final = "synthetic-duplicates"
@@ -84,10 +85,23 @@ async def running(bench: Bench, name: str) -> AsyncIterator[None]:
             if knob in before:
                 await bench.agent.set_knob(knob, value)
         anon_kib = (await bench.agent.counters("vm"))["anon_pages_kib"]
-        await bench.agent.workload_start(name)
+        await _start(bench, name)
         if not await _filled(bench, name, anon_kib):
             raise KsmhostError(f"{name} did not fill its memory in time.")
         yield
+
+
+async def _start(bench: Bench, name: str) -> None:
+    """Start it. Without an answer it may have been started all the same."""
+
+    async def is_running() -> bool:
+        return (await bench.agent.workload_status(name)).running > 0
+
+    try:
+        await bench.agent.workload_start(name)
+    except NoAnswerError:
+        if not await until(is_running, bench.limits.answer_s, bench.limits.poll_s):
+            raise
 
 
 async def _filled(bench: Bench, name: str, before_kib: int) -> bool:

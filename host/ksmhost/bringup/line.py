@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 from ksmhost.bringup.bench import Bench
 from ksmhost.bringup.model import Limits, Result, failed, ok
 from ksmhost.link.framing import Framing
-from ksmhost.link.session import NoAnswerError, OtherVersionError, RefusedError
+from ksmhost.link.session import NoAnswerError, RefusedError
 from ksmhost.link.smp_session import SmpSession
 
 RATES: Final = (
@@ -33,7 +34,9 @@ class Rate:
     """Both ends can have it."""
     sent: int = 0
     lost: int = 0
-    """Without an echo, or with a wrong one."""
+    """Messages that had no echo in time, or a wrong one, and were sent again."""
+    never: int = 0
+    """Of those, the ones that never came back."""
     board_errors: int = 0
     """Frames that arrived damaged at the board."""
     bytes_s: int = 0
@@ -90,14 +93,14 @@ async def _at(bench: Bench, baud: int, own: int) -> Rate:
     bench.told.say(f"the line at {baud:,} baud")
     if not await session.raise_baud(baud, quiet=True) and baud != own:
         return Rate(baud, reached=False)
-    before = await _errors(session)
+    before = await _errors(session)  # at this rate: the switch itself may cost a byte
     started_s = time.monotonic()
-    sent, lost = await _echo_all(bench)
+    tally = await _echo_all(bench)
     took_s = time.monotonic() - started_s
-    await session.lower_baud()
     errors = await _errors(session) - before
-    speed = int((sent - lost) * bench.limits.line_message_bytes / took_s)
-    return Rate(baud, True, sent, lost, errors, speed)
+    await session.lower_baud()
+    speed = int((tally.sent - tally.never) * bench.limits.line_message_bytes / took_s)
+    return Rate(baud, True, tally.sent, tally.lost, tally.never, errors, speed)
 
 
 async def _errors(session: SmpSession) -> int:
@@ -106,56 +109,59 @@ async def _errors(session: SmpSession) -> int:
     return sum(counters.get(name, 0) for name in _BAD)
 
 
-async def _echo_all(bench: Bench) -> tuple[int, int]:
-    """How many messages were sent, and how many did not come back as they were."""
+@dataclass(slots=True)
+class _Tally:
+    sent: int = 0
+    lost: int = 0
+    never: int = 0
+
+
+async def _echo_all(bench: Bench) -> _Tally:
+    """Send all messages, some at once, each until it comes back as it was or is given up."""
     gate = asyncio.Semaphore(bench.limits.line_in_flight)
-    lost = sent = 0
+    tally = _Tally()
 
     async def one(text: str) -> None:
-        nonlocal lost, sent
         async with gate:
-            if sent == lost >= bench.limits.line_hopeless:
+            if tally.sent == tally.never >= bench.limits.line_hopeless:
                 return
-            right = await _echoes(bench.agent, text)
-            sent += 1
-            lost += not right
+            lost = await _losses(bench, text)
+            tally.sent += 1
+            tally.lost += lost
+            tally.never += lost == bench.limits.line_tries
 
     async with asyncio.TaskGroup() as group:
         for text in messages(bench.limits):
             group.create_task(one(text))
-    return sent, lost
+    return tally
 
 
-async def _echoes(session: SmpSession, text: str) -> bool:
-    try:
-        return await session.echo(text) == text
-    except OtherVersionError:
-        return False  # damaged, and yet its checksum was right
-    except NoAnswerError:
-        return False
+async def _losses(bench: Bench, text: str) -> int:
+    """How often a message was lost before it came back."""
+    for lost in range(bench.limits.line_tries):
+        with contextlib.suppress(NoAnswerError):  # or damaged, and yet its checksum was right
+            if await bench.agent.echo(text) == text:
+                return lost
+    return bench.limits.line_tries
 
 
 def judge(done: Sequence[Rate], emulated: bool) -> Result:
     """What the rates mean."""
     own, best = done[0], max((rate.baud for rate in done if rate.clean), default=0)
-    more = {
+    more: dict[str, Any] = {
         "figures": {
             "rates": [asdict(rate) for rate in done],
             "best_clean_baud": best or None,
         },
         "lines": [_line(rate) for rate in done],
     }
+    if emulated:
+        return _judge_emulated(done, more)
     if not own.clean:
         return failed(
             f"the line loses bytes at its own rate, {own.baud:,} baud",
             means="What is measured over it will be late, and may have gaps.",
             todo="Shorter wires, a better ground, another adapter.",
-            **more,
-        )
-    if emulated:
-        return ok(
-            "all messages came back at every rate",
-            means="On an emulator's line a rate means nothing: this shows that it is agreed on.",
             **more,
         )
     lost = [rate for rate in done if not rate.clean]
@@ -172,6 +178,22 @@ def judge(done: Sequence[Rate], emulated: bool) -> Result:
         "transfers go back to one that does."
         if lost
         else "",
+        **more,
+    )
+
+
+def _judge_emulated(done: Sequence[Rate], more: dict[str, Any]) -> Result:
+    """Nothing gets lost there; what comes late is this machine's doing."""
+    if any(rate.never or not rate.reached for rate in done):
+        return failed(
+            "messages never came back, on a line that cannot lose any",
+            means="The emulator, or the agent, does not answer in time: this machine is very busy.",
+            todo="Give it less to do, and try again.",
+            **more,
+        )
+    return ok(
+        "all messages came back at every rate",
+        means="On an emulator's line a rate means nothing: this shows that it is agreed on.",
         **more,
     )
 

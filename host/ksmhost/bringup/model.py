@@ -79,14 +79,16 @@ class Limits:
     """Until what a step changed is put back on a board that answers."""
     poll_s: float = 0.25
 
-    line_s: float = 240.0
+    line_s: float = 480.0
     line_messages: int = 34
     """So many are echoed at each rate,"""
     line_message_bytes: int = 960
     """of so many characters: 32 KiB each way."""
     line_in_flight: int = 4
-    line_hopeless: int = 8
-    """With the first so many lost a rate is left."""
+    line_tries: int = 3
+    """So often each is sent before it counts as never echoed."""
+    line_hopeless: int = 4
+    """With the first so many never echoed a rate is left."""
 
     disk_s: float = 120.0
     disk_bytes: int = 4 << 20

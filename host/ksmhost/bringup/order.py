@@ -33,7 +33,8 @@ class Order:
     where: Where
     unwanted: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
-    timing: Timing = field(default_factory=Timing)
+    timing: Timing = field(default_factory=lambda: Timing(answer_s=5.0))
+    """An answer that is late on a busy machine is not one that got lost."""
 
     @property
     def emulated(self) -> bool:
