@@ -91,18 +91,18 @@ async def test_governor_clock_and_throttling_are_told_in_a_line() -> None:
     board.where = "/dev/ttyUSB0"
     board.climate = store_samples.weak
     who = replace(await board.identity(), governor="performance", kpti="on", kaslr="on")
-    await board.sampling_start(100)
-    board.tick(100)
-    app = MonitorApp(board, who, QUICK)
+    await board.sampling_start(1000)
+    board.tick(10)
+    app = MonitorApp(board, who, Options(period_ms=1000, draw_s=0.15))
     async with app.run_test(size=(120, 30)) as pilot:
         bench = Bench(app, pilot, board)
         line = await bench.until("not throttled", "#climate")
         assert "governor performance   clock 1,500 MHz, measured 1,500" in line
         assert "KPTI on   KASLR on" in line and len(line.splitlines()) == 1
-        board.tick(140)
+        board.tick(14)
         line = await bench.until("✖ under-voltage, throttled", "#climate")
         assert "clock 1,500 MHz, measured 600" in line
-        board.tick(100)
+        board.tick(10)
         line = await bench.until("throttled until", "#climate")
         assert "measured 1,500" in line and "✖" not in line
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from ksmhost.link.session import Identity
@@ -78,11 +79,15 @@ class Climate:
             return Piece("throttling unknown")
         now = [mark for mark, at in self._grew.items() if last.time_s - at.time_s < NOW_S]
         if now:
-            return Piece(f"✖ {', '.join(mark for mark in Mark if mark in now)}", BAD)
+            return Piece(f"✖ {_named(now)}", BAD)
         if self._grew:
-            latest = max(self._grew, key=lambda mark: self._grew[mark].time_s)
-            return Piece(f"{latest} until {clock(self._grew[latest].wall_s)}", BUSY)
+            latest = max(self._grew.values(), key=lambda sample: sample.time_s)
+            return Piece(f"{_named(self._grew)} until {clock(latest.wall_s)}", BUSY)
         return Piece("not throttled")
+
+
+def _named(marks: Collection[Mark]) -> str:
+    return ", ".join(mark for mark in Mark if mark in marks)
 
 
 def _mhz(khz: int) -> str:
