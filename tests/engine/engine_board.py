@@ -36,6 +36,9 @@ SPLATS = re.compile(
 )
 """What a healthy kernel never says."""
 
+HANG_S = 250.0
+"""After so long a quick test, which takes seconds, is taken to hang: a machine can be very busy."""
+
 _EXIT = re.compile(r"enginetest: exit (\d+)")
 _AFTERMATH_S = 5.0
 """How long the lines that follow a splat are still collected."""

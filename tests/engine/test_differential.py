@@ -9,9 +9,8 @@ one sets; what it merges in the end, and with what, then depends on the order of
 from __future__ import annotations
 
 import pytest
-from engine_board import Kernel, run_on
+from engine_board import HANG_S, Kernel, run_on
 
-DEADLINE_S = 100.0
 PROCESSES, PAGES = 12, 512
 ROUNDS = 4
 SEEDS = [1, 2, 3, 4]
@@ -22,7 +21,7 @@ Counts = dict[str, int]
 async def settled(kernel: Kernel, seed: int, forked: int, zero: bool) -> list[Counts]:
     """The counts at which each round settles."""
     numbers = (seed, PROCESSES, forked, int(zero), PAGES)
-    outcome = await run_on(kernel, ["differ", *map(str, numbers)], deadline_s=DEADLINE_S)
+    outcome = await run_on(kernel, ["differ", *map(str, numbers)], deadline_s=HANG_S)
     assert not outcome.problem, f"{kernel.name}: {outcome.text}"
     rounds = outcome.matches(
         r"^settled round=\d+ shared=(?P<shared>\d+) sharing=(?P<sharing>\d+) "
@@ -33,6 +32,7 @@ async def settled(kernel: Kernel, seed: int, forked: int, zero: bool) -> list[Co
     return [{name: int(value) for name, value in found.groupdict().items()} for found in rounds]
 
 
+@pytest.mark.timeout(2 * HANG_S + 60)
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_engines_settle_alike(board: str, engines: tuple[str, ...], seed: int) -> None:
     """Every engine against mainline; an engine that is alone, against itself."""

@@ -15,10 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine_board import Hardware, Kernel, Outcome, run_on
+from engine_board import HANG_S, Hardware, Kernel, Outcome, run_on
 from plugged_memory import PluggedMemory
 
-DEADLINE_S = 100.0
 DEBUG_DEADLINE_S = 400.0
 """A debug kernel in an emulated machine takes its time."""
 
@@ -53,20 +52,20 @@ def skip_without(kernel: Kernel, *, board: str = "", engine: str = "", why: str)
 
 async def test_scans_one_by_one(kernel: Kernel) -> None:
     """What the other tests rely on: ksmd makes the scans that it is told to, and no other."""
-    await run_feature(kernel, "scans", DEADLINE_S)
+    await run_feature(kernel, "scans", HANG_S)
 
 
 @pytest.mark.parametrize("feature", EVERYWHERE)
 async def test_processes(kernel: Kernel, feature: str) -> None:
     """Fork, exec, limits and what processes are told."""
-    await run_feature(kernel, feature, DEADLINE_S)
+    await run_feature(kernel, feature, HANG_S)
 
 
 @pytest.mark.parametrize("feature", ARM64)
 async def test_memory(kernel: Kernel, feature: str) -> None:
     """What else the kernel does with the same pages."""
     skip_without(kernel, board="qemu-virt", why="User-Mode Linux here has no such feature")
-    await run_feature(kernel, feature, DEADLINE_S)
+    await run_feature(kernel, feature, HANG_S)
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def disk(tmp_path: Path) -> Path:
 
 async def test_writers(kernel: Kernel, disk: Path) -> None:
     """Whoever writes, the bytes are right and the page is found again."""
-    await run_writers(kernel, disk, DEADLINE_S)
+    await run_writers(kernel, disk, HANG_S)
 
 
 async def run_writers(
@@ -101,7 +100,7 @@ async def test_first_writes_fault_without_a_hardware_dirty_bit(kernel: Kernel) -
     """What tracking costs a program on ARMv8.0: one fault, when it writes to what lay still."""
     skip_without(kernel, engine="ksmhost", why="mainline tracks no writes")
     skip_without(kernel, board="qemu-virt", why="User-Mode Linux's faults are not counted so")
-    assert await faults_of_first_writes(kernel, DEADLINE_S, ROOMY) == 64
+    assert await faults_of_first_writes(kernel, HANG_S, ROOMY) == 64
 
 
 async def faults_of_first_writes(kernel: Kernel, deadline_s: float, hardware: Hardware) -> int:
@@ -117,14 +116,15 @@ async def test_writer_beside(kernel: Kernel) -> None:
     """A write from another processor, while ksmd looks, is not missed."""
     skip_without(kernel, board="qemu-virt", why="User-Mode Linux has one processor")
     two = replace(ROOMY, cpus=2, more_args=("-accel", "tcg,thread=multi"))
-    await run_feature(kernel, "writer-beside", DEADLINE_S, two)
+    await run_feature(kernel, "writer-beside", HANG_S, two)
 
 
+@pytest.mark.timeout(2 * HANG_S + 60)
 async def test_ranks(kernel: Kernel) -> None:
     """What lies still is left out of passes; what is new or changes is found as promised."""
     skip_without(kernel, engine="ksmhost", why="mainline looks at all in every pass")
-    await run_feature(kernel, "ranks", DEADLINE_S)
-    await run_feature(kernel, "ranks-end", DEADLINE_S)
+    await run_feature(kernel, "ranks", HANG_S)
+    await run_feature(kernel, "ranks-end", HANG_S)
 
 
 SPARSE_NS = 350_000
@@ -139,7 +139,7 @@ async def test_sparse_terabyte(kernel: Kernel) -> None:
     outcome = await run_on(
         kernel,
         ["features", "sparse"],
-        deadline_s=DEADLINE_S,
+        deadline_s=HANG_S,
         hardware=replace(ROOMY, exact=True),
     )
     assert_right(outcome, "sparse")
@@ -150,14 +150,14 @@ async def test_sparse_terabyte(kernel: Kernel) -> None:
 async def test_max_kernel_pages(kernel: Kernel) -> None:
     """The limit of 2.6.32."""
     skip_without(kernel, engine="ksmhost", why="mainline has no max_kernel_pages any more")
-    await run_feature(kernel, "max-kernel-pages", DEADLINE_S)
+    await run_feature(kernel, "max-kernel-pages", HANG_S)
 
 
 @pytest.mark.parametrize("feature", ["domain-uid", "domain-cgroup"])
 async def test_merge_domains(kernel: Kernel, feature: str) -> None:
     """Only pages of one user, or of one cgroup, share a frame."""
     skip_without(kernel, engine="ksmhost", why="mainline has no merge domains")
-    await run_feature(kernel, feature, DEADLINE_S)
+    await run_feature(kernel, feature, HANG_S)
 
 
 async def test_writes_tell_nothing_of_other_domains(kernel: Kernel) -> None:
@@ -165,9 +165,7 @@ async def test_writes_tell_nothing_of_other_domains(kernel: Kernel) -> None:
     skip_without(kernel, engine="ksmhost", why="mainline has no merge domains")
     skip_without(kernel, board="qemu-virt", why="User-Mode Linux counts no instructions")
     exact = replace(ROOMY, exact=True)
-    outcome = await run_on(
-        kernel, ["features", "domain-timing"], deadline_s=DEADLINE_S, hardware=exact
-    )
+    outcome = await run_on(kernel, ["features", "domain-timing"], deadline_s=HANG_S, hardware=exact)
     assert_right(outcome, "domain-timing")
     (told,) = outcome.matches("longer in one domain")
     in_one, in_two = map(int, re.findall(r"(-?\d+) %", told.string))
@@ -178,10 +176,10 @@ async def test_writes_tell_nothing_of_other_domains(kernel: Kernel) -> None:
 async def test_every_change_of_the_sleep_wakes_ksmd(kernel: Kernel) -> None:
     """One that is taken back at once is a change, too."""
     skip_without(kernel, engine="ksmhost", why="mainline compares values only")
-    await run_feature(kernel, "sleep-changes", DEADLINE_S)
+    await run_feature(kernel, "sleep-changes", HANG_S)
 
 
-BUDGET_DEADLINE_S = 180.0
+BUDGET_DEADLINE_S = 400.0
 
 
 @pytest.mark.timeout(BUDGET_DEADLINE_S + 60)
@@ -216,7 +214,7 @@ async def test_uffd_marks_survive_merging(kernel: Kernel) -> None:
     """A write to a page that was protected before it was merged still raises its event."""
     skip_without(kernel, board="qemu-virt", why="User-Mode Linux has no such protection")
     skip_without(kernel, engine="ksmhost", why="mainline loses the mark of a page it replaces")
-    await run_feature(kernel, "uffd-marks-before", DEADLINE_S)
+    await run_feature(kernel, "uffd-marks-before", HANG_S)
 
 
 # -- what only the debug kernel has --------------------------------------------------------------

@@ -156,17 +156,25 @@ def memory_of(pid: int) -> list[bytes]:
         return [memory.read(PAGE) for _ in range(PAGES)]
 
 
+def is_filled(pid: int) -> bool:
+    """Whether it has written all its pages: the last word, which is random, comes last."""
+    try:
+        return any(memory_of(pid)[-1][-8:])
+    except (AssertionError, OSError):
+        return False  # it has not got its memory yet
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="reads the memory of other processes")
 def test_synthetic_content_is_what_the_table_says(tmp_path: Path) -> None:
     still = {**SYNTHETIC, "rewrite_permille": 0, "processes": 2}
     with running_agent(tmp_path, AgentSetup(workloads=[still])) as peer, Wire(peer.port) as wire:
         wire.write(64, 4, name="synthetic")
-        time.sleep(0.7)
+        wait_until(lambda: all(is_filled(pid) for pid in children_of(peer)))
         first, second = (memory_of(pid) for pid in children_of(peer))
         wire.write(64, 5)
         wait_until(lambda: status(wire, "synthetic")["running"] == 0)
         wire.write(64, 4, name="synthetic", seed=43, processes=1)
-        time.sleep(0.7)
+        wait_until(lambda: is_filled(children_of(peer)[0]))
         other_seed = memory_of(children_of(peer)[0])
     zero, zeros, duplicates = bytes(PAGE), PAGES // 4, PAGES // 2
     assert first.count(zero) == second.count(zero) == zeros
@@ -182,8 +190,8 @@ def test_synthetic_notices_a_page_that_changed_behind_its_back(tmp_path: Path) -
         Wire(peer.port) as wire,
     ):
         wire.write(64, 4, name="synthetic", processes=1)
-        time.sleep(0.7)
         (pid,) = children_of(peer)
+        wait_until(lambda: is_filled(pid))
         with Path(f"/proc/{pid}/mem").open("r+b") as memory:
             memory.seek(memory_start(pid) + 200 * PAGE)
             memory.write(b"changed")

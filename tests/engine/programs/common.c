@@ -16,7 +16,7 @@
 
 #define KSM_DIR "/sys/kernel/mm/ksm/"
 #define SECOND_NS 1000000000LL
-#define SCAN_DEADLINE_NS (60 * SECOND_NS)
+#define SCAN_DEADLINE_NS (120 * SECOND_NS)
 #define LONG_SLEEP_MS 1000000000L
 
 void die(const char *format, ...)

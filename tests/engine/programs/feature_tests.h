@@ -44,7 +44,7 @@ void unmerge_all(void);
 void expect(const char *what, long found, long wanted);
 void expect_merged(long shared, long sharing);
 
-/* Wait until something holds. Dies after a minute. */
+/* Wait until something holds. Dies after two minutes. */
 void await(const char *what, bool (*holds)(void));
 
 /* A number from a file of lines "name number" or "name: number". Dies when it is not there. */

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define AWAIT_NS (60 * SECOND_NS)
+#define AWAIT_NS (120 * SECOND_NS)
 
 static const struct {
 	const char *name;

@@ -14,7 +14,7 @@
 #include <time.h>
 
 #define KSM "/sys/kernel/mm/ksm/"
-#define DEADLINE_S 30
+#define DEADLINE_S 120
 #define PAUSE_NS 5000000
 
 FILE *__real_fopen(const char *path, const char *mode);
