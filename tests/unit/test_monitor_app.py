@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import store_samples
 from memory_session import MemorySession
+from store_samples import WALL_S
 from textual.pilot import Pilot
 from textual.widgets import Digits, Input, Label, Static
 
@@ -22,6 +23,7 @@ from ksmhost.monitor.console import Console
 from ksmhost.monitor.knobs import KnobDialog, Knobs
 from ksmhost.monitor.options import Options, Shot
 from ksmhost.monitor.plots import FigurePlot
+from ksmhost.sample import Sample
 
 QUICK = Options(period_ms=100, draw_s=0.15, knobs_s=0.1)
 SIZES = [(100, 30), (160, 45)]
@@ -89,22 +91,25 @@ async def test_everything_is_on_the_screen(size: tuple[int, int], light: bool) -
 async def test_governor_clock_and_throttling_are_told_in_a_line() -> None:
     board = MemorySession()
     board.where = "/dev/ttyUSB0"
-    board.climate = store_samples.weak
     who = replace(await board.identity(), governor="performance", kpti="on", kaslr="on")
-    await board.sampling_start(1000)
-    board.tick(10)
-    app = MonitorApp(board, who, Options(period_ms=1000, draw_s=0.15))
+    app = MonitorApp(board, who, QUICK)
     async with app.run_test(size=(120, 30)) as pilot:
         bench = Bench(app, pilot, board)
-        line = await bench.until("not throttled", "#climate")
-        assert "governor performance   clock 1,500 MHz, measured 1,500" in line
+
+        def told_until(time_s: int) -> str:
+            """The line after so many seconds; what the board sends is read by other tests."""
+            for second in range(time_s):
+                app._take(Sample(second, second, WALL_S + second, store_samples.weak(second)))
+            app._draw()
+            return bench.text("#climate")
+
+        line = told_until(10)
+        assert "governor performance   clock 1,500 MHz, measured 1,500   not throttled" in line
         assert "KPTI on   KASLR on" in line and len(line.splitlines()) == 1
-        board.tick(14)
-        line = await bench.until("✖ under-voltage, throttled", "#climate")
-        assert "clock 1,500 MHz, measured 600" in line
-        board.tick(10)
-        line = await bench.until("throttled until", "#climate")
-        assert "measured 1,500" in line and "✖" not in line
+        line = told_until(24)
+        assert "clock 1,500 MHz, measured 600   ✖ under-voltage, throttled" in line
+        line = told_until(34)
+        assert "measured 1,500   under-voltage, throttled until" in line
 
 
 async def test_an_emulated_board_has_no_clock_of_its_own() -> None:
