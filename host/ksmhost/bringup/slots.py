@@ -18,6 +18,12 @@ from ksmhost.flash.outcome import SLOT_NAMES
 from ksmhost.link.session import RefusedError, Slots
 
 _TRIES = 1
+_WHY = {
+    2: "It used up its one boot: it panicked, hung, or its watchdog bit before it answered.",
+    3: "The boot loader found it unreadable or damaged.",
+    4: "Somebody left it by request.",
+}
+"""By the boot state's outcome."""
 
 
 async def take(bench: Bench) -> Result:
@@ -82,7 +88,8 @@ async def _try_other(bench: Bench, before: Slots) -> Result:
     if slots.running != target:
         return failed(
             f"slot {SLOT_NAMES[target]} did not boot: the board came back on the other",
-            means="An update that fails has nothing to fall back to.",
+            means=f"{_WHY.get(slots.state.outcome, '')} An update that fails has nothing to fall "
+            "back to.".strip(),
             todo="ksmhost flash IMAGE brings it an image that boots.",
             figures={"outcome": slots.state.outcome},
         )
