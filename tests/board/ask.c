@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Puts a message, given as hexadecimal words, to /dev/vcio, and says what came of it: 0 or the
- * negative errno, and the words as they are then. An image has no program for that. It needs no
- * library.
+ * negative errno, and the words as they are then. Without words it says the device's mode. An image
+ * has no program for either. It needs no library.
  */
 
 #define AT_FDCWD (-100)
@@ -10,7 +10,10 @@
 #define SYS_OPENAT 56
 #define SYS_IOCTL 29
 #define SYS_WRITE 64
+#define SYS_NEWFSTATAT 79
 #define SYS_EXIT 93
+
+#define MODE_AT 4 /* word of struct stat, on arm64 */
 
 static unsigned message[256];
 
@@ -53,6 +56,12 @@ __attribute__((noreturn, used)) void ask(const long *stack)
 	for (long i = 0; i < words && i < 256; i++)
 		message[i] = word_of((const char *)stack[2 + i]);
 	long result = fd < 0 ? fd : call(SYS_IOCTL, fd, (const void *)VCIO_PROPERTY, message);
+
+	if (!words) {
+		result = call(SYS_NEWFSTATAT, AT_FDCWD, "/dev/vcio", message);
+		message[0] = message[MODE_AT];
+		words = 1;
+	}
 
 	say((unsigned)-result, ' ');
 	for (long i = 0; i < words && i < 256; i++)
