@@ -109,7 +109,7 @@ class Bench:
     async def set_knob(self, name: str, value: str) -> None:
         """Write a knob, also while the board is at another write.
 
-        A request that was repeated since its answer was late is done twice: unmerging takes a while.
+        A request that is repeated since its answer was late is done twice: unmerging takes time.
         """
         until_s = time.monotonic() + self.limits.answer_s
         while True:
