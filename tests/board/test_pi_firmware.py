@@ -27,6 +27,7 @@ from ksmhost.videocore import MODELS, Card, PiModel, check_card, power_on
 from ksmhost.videocore.memory import GIB
 
 PROMPT_S = 120.0
+PROMPT = b"U-Boot> "
 _NOT_LOADED = re.compile(r"LICEN[CS]E|COPYING|issue", re.IGNORECASE)
 
 
@@ -95,6 +96,9 @@ async def test_u_boot_finds_the_memory_that_was_handed_over(
         found = [(int(start, 16), int(size, 16)) for start, size in banks if int(size, 16)]
         assert found == [(bank.start, bank.size_bytes) for bank in handover.banks], told
         assert found[-1][0] + found[-1][1] <= size_bytes <= 8 * GIB
+        clock = re.search(rb"clock\s*= (0x[0-9a-f]+)", told)
+        assert clock is not None and handover.uart is not None
+        assert int(clock[1], 16) == handover.uart.clock_hz
 
 
 @asynccontextmanager
@@ -124,9 +128,9 @@ async def ask(line: OnceLine, command: bytes) -> bytes:
     async with asyncio.timeout(PROMPT_S):
         said = await heard(line, b"for a prompt")
         await line.write(b"ksmhost-stop")
-        said += await heard(line, b"=> ")
+        said += await heard(line, PROMPT)
         await line.write(command + b"\r")
-        return await heard(line, b"=> ")
+        return await heard(line, PROMPT)
 
 
 async def heard(line: OnceLine, until: bytes) -> bytes:
