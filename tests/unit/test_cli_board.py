@@ -184,7 +184,8 @@ def test_workloads_come_and_go(cli: BoardCli) -> None:
 
 def test_monitor_writes_for_people_and_programs(cli: BoardCli) -> None:
     plain = cli("monitor", "--plain", "--period", "50", "-n", "5").stdout.splitlines()
-    assert len(plain) == 8 and plain[0].startswith("# board qemu-virt · engine mainline")
+    assert len(plain) == 9 and plain[0].startswith("# board qemu-virt · engine mainline")
+    assert plain[1].startswith("# ") and "governor" in plain[1]
     objects = [
         json.loads(line)
         for line in cli("monitor", "--json", "--period", "50", "-n", "2").stdout.splitlines()
