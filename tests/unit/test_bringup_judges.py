@@ -287,7 +287,12 @@ def test_the_truth_of_a_pattern_is_counted_as_the_agent_counts() -> None:
     [
         (MERGED, {}, 0, Grade.OK, "merged and unmerged"),
         ({**MERGED, "pages_sharing": TRUTH.sharing - 1}, {}, 0, Grade.FAILED, "not 20,426"),
-        ({**MERGED, "pages_shared": TRUTH.shared + 1}, {}, 0, Grade.FAILED, "not 20,426"),
+        (
+            {"pages_shared": TRUTH.shared + 1, "pages_sharing": TRUTH.sharing + 7},
+            *({}, 0, Grade.OK, "merged and unmerged"),
+        ),
+        ({**MERGED, "pages_shared": TRUTH.shared + 9}, {}, 0, Grade.FAILED, "not 20,426"),
+        ({**MERGED, "pages_sharing": TRUTH.sharing + 57}, {}, 0, Grade.FAILED, "not 20,426"),
         (MERGED, {"pages_shared": 1}, 0, Grade.FAILED, "1 pages stay merged"),
         (MERGED, {}, engine.CORRUPT, Grade.FAILED, "did not find in its memory"),
     ],

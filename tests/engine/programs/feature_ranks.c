@@ -235,10 +235,10 @@ void test_ranks_end(void)
 	expect_all_gone();
 }
 
-/* -- a terabyte with next to nothing in it ------------------------------------------------------------- */
+/* -- 256 GiB with next to nothing in them: a process has 512 of addresses -------------------------------- */
 
-#define SPARSE_PAGES (1UL << 28) /* 1 TiB */
-#define SPARSE_STEP (1UL << 24) /* 64 GiB */
+#define SPARSE_PAGES (1UL << 26) /* 256 GiB */
+#define SPARSE_STEP (1UL << 22) /* 16 GiB */
 
 static int64_t cost_of_scan(pid_t ksmd)
 {
@@ -250,7 +250,7 @@ static int64_t cost_of_scan(pid_t ksmd)
 	return (cpu_ns(ksmd) - before) / count;
 }
 
-/* Prints what a scan costs with one page, and with it and a sparse terabyte. */
+/* Prints what a scan costs with one page, and with it and 256 sparse GiB. */
 void test_sparse(void)
 {
 	uint64_t *area = mergeable_area(1, 1, 1), *sparse = reserve(SPARSE_PAGES);
