@@ -112,6 +112,7 @@ async def test_identity_and_clock(board: BoardSession, described: Board, where: 
     assert result_of(report, "clock").grade in (Grade.OK, Grade.IMPOSSIBLE)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_the_line_at_each_rate(board: BoardSession, described: Board, where: Where) -> None:
     async with unchanged(board):
@@ -166,6 +167,7 @@ async def test_a_workload_that_runs_is_left_alone(
     assert {result_of(report, name).grade for name in ("engine", "cost")} == {Grade.SKIPPED}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_a_cut_in_the_middle_leaves_nothing(
     board: BoardSession, described: Board, where: Where
@@ -182,6 +184,7 @@ async def test_a_cut_in_the_middle_leaves_nothing(
             await walking
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_the_stages_of_a_boot(board: BoardSession, described: Board, where: Where) -> None:
     async with unchanged(board):
