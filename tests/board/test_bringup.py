@@ -25,7 +25,7 @@ from ksmhost.bringup.model import Grade, Limits, Report, Result
 from ksmhost.bringup.table import NAMES
 from ksmhost.bringup.walk import walk
 from ksmhost.errors import ExitCode
-from ksmhost.link import BoardSession, Where
+from ksmhost.link import BoardSession, RefusedError, Where
 from ksmhost.link.smp_session import SmpSession
 from ksmhost.workloads import load_workloads
 
@@ -88,11 +88,16 @@ async def unchanged(board: BoardSession) -> AsyncIterator[None]:
 
     async def state() -> tuple[Any, ...]:
         assert isinstance(board, SmpSession)
-        slots = await board.slots()
         running = {each.name: each.running for each in await board.workloads()}
-        boot = (slots.state.first, slots.state.trial, slots.state.tries)
-        held = [(slot.state, slot.hash) for slot in slots.slots]
-        return (await board.knobs(), running, slots.running, boot, held, await board.baud())
+        return (await board.knobs(), running, await slots(), await board.baud())
+
+    async def slots() -> tuple[Any, ...]:
+        try:
+            now = await board.slots()
+        except RefusedError:
+            return ()
+        boot = (now.state.first, now.state.trial, now.state.tries)
+        return (now.running, boot, [(slot.state, slot.hash) for slot in now.slots])
 
     await answering(board)
     before = await state()
