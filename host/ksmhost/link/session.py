@@ -98,8 +98,9 @@ class Timing:
     """How often a request is sent before `NoAnswerError`."""
     open_s: float = 8.0
     """How long `open_session` waits for a first answer on a port."""
-    boot_s: float = 90.0
-    """The same for an emulator just started, and for a board seen booting."""
+    boot_s: float = 180.0
+    """The same for an emulator just started, and for a board seen booting: an emulated Pi reads its
+    slot for a minute, and longer beside other work."""
     back_s: float = 30.0
     """How long a request waits for a lost line to come back before `LineLostError`."""
     reopen_s: float = 0.25
