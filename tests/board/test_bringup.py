@@ -117,7 +117,6 @@ async def test_identity_and_clock(board: BoardSession, described: Board, where: 
     assert result_of(report, "clock").grade in (Grade.OK, Grade.IMPOSSIBLE)
 
 
-@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_the_line_at_each_rate(board: BoardSession, described: Board, where: Where) -> None:
     async with unchanged(board):
@@ -169,12 +168,17 @@ async def test_a_workload_that_runs_is_left_alone(
     board: BoardSession, described: Board, where: Where
 ) -> None:
     await board.workload_start("synthetic-mixed")
-    async with unchanged(board):
-        report = await taken(board, described, where, "engine", "cost")
+    try:
+        async with unchanged(board):
+            report = await taken(board, described, where, "engine", "cost")
+    finally:
+        await board.workload_stop("synthetic-mixed")
+        async with asyncio.timeout(60):
+            while (await board.workload_status("synthetic-mixed")).running:
+                await asyncio.sleep(0.1)
     assert {result_of(report, name).grade for name in ("engine", "cost")} == {Grade.SKIPPED}
 
 
-@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_a_cut_in_the_middle_leaves_nothing(
     board: BoardSession, described: Board, where: Where
@@ -191,7 +195,6 @@ async def test_a_cut_in_the_middle_leaves_nothing(
             await walking
 
 
-@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_the_stages_of_a_boot(board: BoardSession, described: Board, where: Where) -> None:
     async with unchanged(board):

@@ -173,7 +173,7 @@ def fast(baud: int, **change: Any) -> line.Rate:
         ([replace(CLEAN, lost=1)], False, Grade.FAILED, "loses bytes at its own rate", None),
         ([replace(CLEAN, lost=1)], True, Grade.OK, "every rate", None),
         ([replace(CLEAN, lost=3, never=1)], True, Grade.FAILED, "never came back", None),
-        ([CLEAN, fast(921_600, reached=False)], True, Grade.FAILED, "never came back", 115_200),
+        ([CLEAN, fast(921_600, reached=False)], True, Grade.FAILED, "rates failed", 115_200),
         ([CLEAN, fast(921_600)], True, Grade.OK, "every rate", 921_600),
     ],
 )

@@ -31,7 +31,7 @@ class Rate:
 
     baud: int
     reached: bool
-    """Both ends can have it."""
+    """Both ends have agreed on it, and heard each other."""
     sent: int = 0
     lost: int = 0
     """Messages that had no echo in time, or a wrong one, and were sent again."""
@@ -91,7 +91,7 @@ async def _as_before(session: SmpSession) -> None:
 async def _at(bench: Bench, baud: int, own: int) -> Rate:
     session = bench.agent
     bench.told.say(f"the line at {baud:,} baud")
-    if not await session.raise_baud(baud, quiet=True) and baud != own:
+    if not await _raised(bench, baud) and baud != own:
         return Rate(baud, reached=False)
     before = await _errors(session)  # at this rate: the switch itself may cost a byte
     started_s = time.monotonic()
@@ -101,6 +101,14 @@ async def _at(bench: Bench, baud: int, own: int) -> Rate:
     await session.lower_baud()
     speed = int((tally.sent - tally.never) * bench.limits.line_message_bytes / took_s)
     return Rate(baud, True, tally.sent, tally.lost, tally.never, errors, speed)
+
+
+async def _raised(bench: Bench, baud: int) -> bool:
+    """Agree on a rate; a late answer undoes that, so it is tried as often as a message is."""
+    for _ in range(bench.limits.line_tries):
+        if await bench.agent.raise_baud(baud, quiet=True):
+            return True
+    return False
 
 
 async def _errors(session: SmpSession) -> int:
@@ -184,9 +192,11 @@ def judge(done: Sequence[Rate], emulated: bool) -> Result:
 
 def _judge_emulated(done: Sequence[Rate], more: dict[str, Any]) -> Result:
     """Nothing gets lost there; what comes late is this machine's doing."""
-    if any(rate.never or not rate.reached for rate in done):
+    unheard = [rate for rate in done if rate.never or not rate.reached]
+    if unheard:
+        what = "messages never came back" if any(rate.never for rate in unheard) else "rates failed"
         return failed(
-            "messages never came back, on a line that cannot lose any",
+            f"{what}, on a line that cannot lose any",
             means="The emulator, or the agent, does not answer in time: this machine is very busy.",
             todo="Give it less to do, and try again.",
             **more,
@@ -200,7 +210,7 @@ def _judge_emulated(done: Sequence[Rate], more: dict[str, Any]) -> Result:
 
 def _line(rate: Rate) -> str:
     if not rate.reached:
-        return f"{rate.baud:>9,} baud  cannot be had at both ends"
+        return f"{rate.baud:>9,} baud  not agreed on, or not heard at both ends"
     return (
         f"{rate.baud:>9,} baud  {rate.sent} sent, {rate.lost} lost, "
         f"{rate.board_errors} damaged at the board, {rate.bytes_s / 1000:.1f} kB/s each way"
