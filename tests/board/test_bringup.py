@@ -32,13 +32,6 @@ from ksmhost.workloads import load_workloads
 WALK_S = 840.0
 
 
-@pytest.fixture(autouse=True)
-def _in_time(described: Board, where: Where) -> None:
-    """An emulated Pi takes minutes for what the other emulator shows as well."""
-    if where.emulate and described.boot is not None and described.boot.models:
-        pytest.skip("the steps are walked on qemu-virt and on real boards")
-
-
 class Told:
     """Hears how a walk goes."""
 
