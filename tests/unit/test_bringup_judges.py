@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -189,6 +190,24 @@ def test_rates(
 def test_rates_to_try_include_a_boards_own_highest() -> None:
     assert line.rates(115_200, 115_200) == [115_200]
     assert line.rates(115_200, 500_000) == [115_200, 230_400, 460_800, 500_000]
+
+
+@pytest.mark.parametrize(
+    ("answers", "agreed"), [((False, False, True), True), ((False,) * 9, False)]
+)
+async def test_a_rate_is_agreed_on_anew_after_a_late_answer(
+    answers: tuple[bool, ...], agreed: bool
+) -> None:
+    left = list(answers)
+
+    class Late:
+        async def raise_baud(self, baud: int, *, quiet: bool) -> bool:
+            return left.pop(0)
+
+    limits = bench().limits
+    asked = cast(Any, SimpleNamespace(agent=Late(), limits=limits))
+    assert await line._raised(asked, 921_600) is agreed
+    assert len(answers) - len(left) == limits.line_tries == 3
 
 
 def test_messages_have_the_stated_size_and_differ() -> None:
