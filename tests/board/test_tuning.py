@@ -59,7 +59,7 @@ async def test_a_study_of_a_synthetic_workload(board: BoardSession, tmp_path: Pa
 
 @pytest.mark.timeout(300)
 async def test_settings_are_applied_at_boot(where: Where, described: Board, tmp_path: Path) -> None:
-    if not where.emulate:
+    if not where.emulate or not described.emulator or not described.emulator.direct_args:
         pytest.skip("its image would have to be flashed")
     folder = with_settings(described, tmp_path, b"sleep_millisecs=33\nnosuch=1\nrun=1\n")
     async with Emulated(described).booted(LiveSide("settings", image=folder)) as session:

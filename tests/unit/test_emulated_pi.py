@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import subprocess
 from dataclasses import replace
@@ -16,8 +17,9 @@ from ksmhost.board import Board, find_project, load_board
 from ksmhost.errors import ExitCode, KsmhostError
 from ksmhost.link import Timing
 from ksmhost.target import Machine, QemuTarget
-from ksmhost.target.emulated_pi import EMULATED, model_of, prepare_pi, stub
+from ksmhost.target.emulated_pi import EMULATED, model_of, prepare_pi
 from ksmhost.target.machine import prepare
+from ksmhost.target.pi_cores import stub
 from ksmhost.videocore import find_model
 from ksmhost.videocore.fdt import parse
 from ksmhost.videocore.memory import GIB
@@ -48,6 +50,30 @@ wrong:	str	w0, [x19]
 uart:	.quad	%(uart)#x
 end:	.quad	%(end)#x
 magic:	.word	0xedfe0dd0
+"""
+
+WAKE = """
+	ldr	x19, uart
+	mov	w0, #'w'
+	str	w0, [x19]
+1:	ldr	w2, [x19, #0x18]	// until a byte is received
+	tbnz	w2, #4, 1b
+	adr	x1, second
+	mov	x3, #0xe0
+	str	x1, [x3]		// where the second core is to go
+	sev
+	b	.
+second:	ldr	x19, uart
+	orr	x0, x0, x1		// as the kernel's boot protocol asks: 0
+	orr	x0, x0, x2
+	orr	x0, x0, x3
+	add	x0, x0, #'0'
+	str	w0, [x19]
+	mov	w0, #'!'
+	str	w0, [x19]
+	b	.
+	.balign	8
+uart:	.quad	%(uart)#x
 """
 
 
@@ -104,15 +130,45 @@ async def test_the_kernel_gets_tree_and_memory(
         await target.stop()
 
 
+@pytest.mark.parametrize(
+    ("board", "model", "uart"), [("rpi4", "4b", 0xFE201000), ("rpi3", "zero2w", 0x3F201000)]
+)
+async def test_secondary_cores_sleep_until_they_are_called(
+    board: str, model: str, uart: int, tmp_path: Path
+) -> None:
+    """They would take the host's cores from the one that boots."""
+    kernel = assembled(WAKE % {"uart": uart}, tmp_path)
+    target = QemuTarget(pi(tmp_path, board, model, good_files() | {"u-boot.bin": kernel}), Timing())
+    line = await target.start()
+    try:
+        await read_until(line, b"w")
+        while (spent := await ticks_of_cores(target))[0] < 50:
+            await asyncio.sleep(0.05)
+        assert max(spent[1:]) < spent[0] / 2, "as much as the core that spins"
+        await line.write(b"go")
+        await read_until(line, b"0!")
+    finally:
+        await target.stop()
+
+
+async def ticks_of_cores(target: QemuTarget) -> list[int]:
+    """What each core has taken of the host's, in its clock ticks."""
+    assert target._qmp is not None and target._process is not None
+    cores = await target._qmp.execute("query-cpus-fast")
+    tasks = Path(f"/proc/{target._process.pid}/task")
+    stats = [(tasks / str(core["thread-id"]) / "stat").read_text() for core in cores]
+    return [sum(map(int, stat.rpartition(")")[2].split()[11:13])) for stat in stats]
+
+
 async def test_the_arguments_say_where_everything_is(tmp_path: Path) -> None:
     machine = pi(tmp_path, "rpi4", "", good_files())
     arguments = (await prepare(machine, tmp_path)).arguments
     loaded = [word.split(",") for word in arguments if word.startswith("loader,")]
-    assert [part[2] for part in loaded] == ["addr=0x200000", "addr=0x3df00000"]
+    assert [part[2] for part in loaded] == ["addr=0x400", "addr=0x200000", "addr=0x3df00000"]
     assert f"bcm2835-fb.vcram-size={32 * MIB}" in arguments
     assert "sd-card,drive=card,bus=/generic-sdhci/sd-bus" in arguments
     code = Path(arguments[arguments.index("-kernel") + 1]).read_bytes()
-    assert struct.unpack_from("<QQ", code, 24) == (0x200000, 0x3DF00000) and len(code) == 40
+    assert struct.unpack_from("<QQ", code, 40) == (0x200000, 0x3DF00000) and len(code) == 64
     assert code == stub(0x200000, 0x3DF00000)
 
 
@@ -170,9 +226,9 @@ async def test_where_a_pi_goes_on_so_does_the_emulator_and_says_so(tmp_path: Pat
 def test_a_boot_without_a_tree_hands_over_nothing(tmp_path: Path) -> None:
     files = good_files() | {"bcm2711-rpi-4-b.dtb": b"broken"}
     arguments = prepare_pi(disk(tmp_path, files), find_model("4b"), 2 * GIB, tmp_path).arguments
-    assert len([word for word in arguments if word.startswith("loader,")]) == 1
+    assert len([word for word in arguments if word.startswith("loader,")]) == 2
     code = (tmp_path / "stub").read_bytes()
-    assert struct.unpack_from("<Q", code, 32) == (0,)
+    assert struct.unpack_from("<Q", code, 48) == (0,)
 
 
 def test_a_kernel_in_the_wrong_mode_is_refused(tmp_path: Path) -> None:

@@ -99,8 +99,8 @@ class Timing:
     open_s: float = 8.0
     """How long `open_session` waits for a first answer on a port."""
     boot_s: float = 180.0
-    """The same for an emulator just started, and for a board seen booting: an emulated Pi reads its
-    slot for a minute, and longer beside other work."""
+    """The same for an emulator just started, and for a board seen booting: an emulated Pi takes
+    20 s of a quiet machine, several times as long of a busy one."""
     back_s: float = 30.0
     """How long a request waits for a lost line to come back before `LineLostError`."""
     reopen_s: float = 0.25

@@ -9,12 +9,12 @@ trees it makes itself, because it does not emulate it, is turned off in ours.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 from ksmhost.board.fat import read_fat
 from ksmhost.errors import ExitCode, KsmhostError
+from ksmhost.target.pi_cores import PARK_AT, park, stub
 from ksmhost.videocore import Card, Handover, PiModel, find_model, power_on
 from ksmhost.videocore.fdt import Tree, pack, parse
 from ksmhost.videocore.memory import GIB, Bank
@@ -35,7 +35,6 @@ _NOT_EMULATED = {
 _TREE_ROOM_BYTES = 1 * MIB
 """The tree lies that much below the end of the first bank, as the firmware has it high up as well:
 U-Boot keeps clear of it there."""
-_STUB = struct.Struct("<6IQQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,10 @@ def start_kernel(handover: Handover, folder: Path) -> EmulatedPi:
         )
     low = handover.banks[0]
     tree_at = 0 if handover.tree is None else low.end - _TREE_ROOM_BYTES
-    files = {handover.kernel.address: ("kernel", handover.kernel.content)}
+    files = {
+        PARK_AT: ("park", park(handover.model.soc)),
+        handover.kernel.address: ("kernel", handover.kernel.content),
+    }
     if handover.tree is not None:
         files[tree_at] = ("tree.dtb", _emulated_tree(handover.tree, handover.model))
     arguments = ["-kernel", str(_written(folder, "stub", stub(handover.kernel.address, tree_at)))]
@@ -84,20 +86,6 @@ def start_kernel(handover: Handover, folder: Path) -> EmulatedPi:
         arguments += ["-device", f"loader,file={path},addr={address:#x},force-raw=on"]
     arguments += ["-global", f"bcm2835-fb.vcram-size={videocore_bytes(low)}"]
     return EmulatedPi(handover, tuple(arguments))
-
-
-def stub(kernel_at: int, tree_at: int) -> bytes:
-    """Code that starts a kernel as a Pi's firmware does: x0 holds the tree, x1 to x3 nothing."""
-    return _STUB.pack(
-        0x58000100,  # ldr x0, tree_at
-        0xAA1F03E1,  # mov x1, xzr
-        0xAA1F03E2,  # mov x2, xzr
-        0xAA1F03E3,  # mov x3, xzr
-        0x58000044,  # ldr x4, kernel_at
-        0xD61F0080,  # br x4
-        kernel_at,
-        tree_at,
-    )
 
 
 def videocore_bytes(low: Bank) -> int:
