@@ -50,7 +50,7 @@ int knob_write_start(struct knob_write *w, const struct knobs *k, const uint8_t 
 		return same(w->name, strlen(w->name), name, name_len) &&
 				       same(w->line, w->len - 1, value, value_len) ?
 			       0 :
-			       -EBUSY;
+			       -EAGAIN;
 	int fd = knob_open(k, name, name_len);
 
 	if (fd < 0)

@@ -30,7 +30,7 @@ void knob_write_init(struct knob_write *w, struct loop *loop);
 
 /*
  * Begin. Returns 0 when the result will come by done, also when the very same write is under way;
- * -EBUSY while another one is, or another negative errno.
+ * -EAGAIN while another one is (-EBUSY would be the kernel's word), or another negative errno.
  */
 int knob_write_start(struct knob_write *w, const struct knobs *k, const uint8_t *name,
 		     size_t name_len, const uint8_t *value, size_t value_len);

@@ -66,6 +66,7 @@ static uint16_t rc_of_errno(int code)
 	case ERANGE:
 		return SMP_EINVAL;
 	case EBUSY:
+	case EAGAIN:
 		return SMP_EBUSY;
 	case EACCES:
 	case EPERM:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import cbor2
 import pytest
-from agent_peer import AgentPeer, AgentSetup, agent_program, running_agent, wait_until
+from agent_peer import WAIT_S, AgentPeer, AgentSetup, agent_program, running_agent, wait_until
 from agent_wire import HEADER, READ, WRITE, Wire, lines, message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -205,14 +206,39 @@ def test_nobody_reading_blocks_nothing(tmp_path: Path) -> None:
         wire.send(b"while :; do echo a flood of text that nobody reads; done\r")
         wire.listen(0.3)
         peer.modem.paused.set()
-        time.sleep(0.6)
+        before, waited_from = ticks_of(peer), time.monotonic()
+        while ticks_of(peer) < before + 60:
+            assert time.monotonic() < waited_from + WAIT_S, "it does not sample any more"
+            time.sleep(0.1)
         peer.modem.paused.clear()
         wire.send(b"\x03")
         for n in range(40):
             wire.send(lines(echo("through the flood", seq=50 + n)))
         assert wire.answer_to(50) == {"r": "through the flood"}
         batch = wire.read(64, 2, session=session, seq=0)
-        assert batch["next"] > 60
+        assert batch["next"] > 50
+
+
+def ticks_of(peer: AgentPeer) -> int:
+    """How often the agent has slept: once a sample, when its line takes nothing."""
+    status = Path(f"/proc/{peer.process.pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
+def test_one_knob_is_written_at_a_time(tmp_path: Path) -> None:
+    """Another write is told to come again, which the kernel's own "busy" does not mean."""
+    answers: list[object] = []
+    busy = {"err": {"group": 64, "rc": errno.EAGAIN}}
+    with running_agent(tmp_path) as peer, Wire(peer.port) as wire:
+        while busy not in answers:
+            both = [
+                message(WRITE, 3, 0, {"name": name, "val": b"1"}, seq=seq)
+                for seq, name in ((101, "run"), (102, "pages_to_scan"))
+            ]
+            wire.received = b""
+            wire.send(b"".join(lines(each) for each in both))
+            answers = [wire.answer_to(seq) for seq in (101, 102)]
+            assert answers[0] == {} and answers[1] in ({}, busy)
 
 
 def test_sigterm_restores_the_tty(tmp_path: Path) -> None:

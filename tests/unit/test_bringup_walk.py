@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import signal
 import sys
@@ -27,7 +26,7 @@ from ksmhost.bringup.table import NAMES
 from ksmhost.bringup.walk import walk
 from ksmhost.cli.command import run
 from ksmhost.errors import ExitCode, KsmhostError
-from ksmhost.link import RefusedError, Where, open_channel
+from ksmhost.link import Where, open_channel
 from ksmhost.link.broker import serve
 from ksmhost.link.smp_session import SmpSession
 
@@ -442,25 +441,6 @@ async def test_refused_and_unwanted_steps_are_not_taken() -> None:
     assert "not allowed" in result_of(report, "one").what
     assert "not asked for" in result_of(report, "two").what
     assert report.code is ExitCode.OK
-
-
-@pytest.mark.parametrize(("refusals", "number"), [(3, errno.EBUSY), (1, errno.EINVAL)])
-async def test_a_knob_waits_for_another_write_only(refusals: int, number: int) -> None:
-    written = []
-
-    class Busy(Answering):
-        async def set_knob(self, name: str, value: str) -> None:
-            written.append((name, value))
-            if len(written) <= refusals:
-                raise RefusedError("no", errno=number)
-
-    bench = replace(bare(), session=cast(Any, Busy()))
-    if number == errno.EBUSY:
-        await bench.set_knob("run", "0")
-        assert written == [("run", "0")] * (refusals + 1)
-    else:
-        with pytest.raises(RefusedError):
-            await bench.set_knob("run", "0")
 
 
 async def test_what_is_finished_survives_any_number_of_cancellations() -> None:

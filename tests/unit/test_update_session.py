@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import struct
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -181,9 +182,17 @@ class Canned:
         return self.answers.pop(0)
 
 
-def index_answer(**body: object) -> bytes:
+def answer(group: int, command: int, body: dict[str, object]) -> bytes:
     packed = cbor2.dumps(body)
-    return bytes((0x0B, 0)) + len(packed).to_bytes(2, "big") + bytes((0, 64, 0, 17)) + packed
+    return bytes((0x0B, 0)) + struct.pack("!HHBB", len(packed), group, 0, command) + packed
+
+
+def index_answer(**body: object) -> bytes:
+    return answer(64, 17, body)
+
+
+def knob_answer(**body: object) -> bytes:
+    return answer(3, 0, body)
 
 
 def canned(*answers: bytes) -> SmpSession:
@@ -209,3 +218,16 @@ async def test_an_index_of_a_busy_board_is_waited_for() -> None:
 async def test_an_answer_without_sense_is_not_asked_for_again(answer: bytes) -> None:
     with pytest.raises(NoAnswerError, match="cannot be understood"):
         await canned(answer).update_index(0, bytes(8))
+
+
+@pytest.mark.parametrize(("number", "times"), [(errno.EAGAIN, 3), (errno.EBUSY, 1)])
+async def test_a_knob_waits_for_another_write_only(number: int, times: int) -> None:
+    """Whatever else is being written is over soon; what the kernel refuses is for the caller."""
+    busy = knob_answer(err={"group": 64, "rc": number})
+    session = canned(*[busy] * times, knob_answer())
+    if number == errno.EAGAIN:
+        await session.set_knob("run", "0")
+    else:
+        with pytest.raises(RefusedError) as refused:
+            await session.set_knob("run", "0")
+        assert refused.value.errno == errno.EBUSY

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -23,7 +22,6 @@ from ksmhost.link.session import (
     LineLostError,
     LinkState,
     NoAnswerError,
-    RefusedError,
 )
 from ksmhost.link.smp_session import SmpSession
 from ksmhost.workloads import Workload
@@ -106,22 +104,6 @@ class Bench:
             await asyncio.sleep(self.limits.poll_s)
         raise NoAnswerError(f"{self.agent.where}: the board has not answered for {limit_s:.0f} s.")
 
-    async def set_knob(self, name: str, value: str) -> None:
-        """Write a knob, also while the board is at another write.
-
-        A request that is repeated since its answer was late is done twice: unmerging takes time.
-        """
-        until_s = time.monotonic() + self.limits.answer_s
-        while True:
-            try:
-                await self.agent.set_knob(name, value)
-            except RefusedError as error:
-                if error.errno != errno.EBUSY or time.monotonic() > until_s:
-                    raise
-                await asyncio.sleep(self.limits.poll_s)
-            else:
-                return
-
     async def knobs_kept(self) -> dict[str, str]:
         """The knobs as they are, to be put back by `put_back_knobs`."""
         return {name: plain_value(text) for name, text in (await self.agent.knobs()).items()}
@@ -131,13 +113,13 @@ class Bench:
         now = await self.knobs_kept()
         if not merged and all(now.get(name) == value for name, value in before.items()):
             return
-        await self.set_knob("run", "2")
+        await self.agent.set_knob("run", "2")
         if now.get(_ADVISOR, _OFF) != _OFF:  # while it runs it does not let go of some
-            await self.set_knob(_ADVISOR, _OFF)
+            await self.agent.set_knob(_ADVISOR, _OFF)
         now = await self.knobs_kept()
         for name in sorted(before, key=_is_switch):
             if now.get(name) != before[name]:
-                await self.set_knob(name, before[name])
+                await self.agent.set_knob(name, before[name])
 
 
 async def finish(work: Coroutine[Any, Any, None], limit_s: float) -> str:

@@ -72,10 +72,10 @@ async def _look(bench: Bench) -> Look:
 
 
 async def _start(bench: Bench, pages: int, sleep_ms: int) -> Look:
-    await bench.set_knob("pages_to_scan", str(pages))
-    await bench.set_knob("sleep_millisecs", str(sleep_ms))
+    await bench.agent.set_knob("pages_to_scan", str(pages))
+    await bench.agent.set_knob("sleep_millisecs", str(sleep_ms))
     before = await _look(bench)
-    await bench.set_knob("run", "1")
+    await bench.agent.set_knob("run", "1")
     return before
 
 

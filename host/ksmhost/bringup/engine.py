@@ -92,10 +92,10 @@ async def running(bench: Bench, name: str) -> AsyncIterator[None]:
         await bench.put_back_knobs(before)
 
     async with bench.restoring("knobs and workload", undo):
-        await bench.set_knob("run", "2")
+        await bench.agent.set_knob("run", "2")
         for knob, value in _QUIET.items():
             if knob in before:
-                await bench.set_knob(knob, value)
+                await bench.agent.set_knob(knob, value)
         anon_kib = (await bench.agent.counters("vm"))["anon_pages_kib"]
         await _start(bench, name)
         if not await _filled(bench, name, anon_kib):
@@ -143,10 +143,10 @@ async def _merge_and_unmerge(bench: Bench) -> Result:
         ("pages_to_scan", limits.merge_pages),
         ("sleep_millisecs", limits.merge_sleep_ms),
     ):
-        await bench.set_knob(knob, str(number))
-    await bench.set_knob("run", "1")
+        await bench.agent.set_knob(knob, str(number))
+    await bench.agent.set_knob("run", "1")
     merged = await _count(bench, wanted)
-    await bench.set_knob("run", "2")
+    await bench.agent.set_knob("run", "2")
     after = await session.counters("ksm")
     await session.workload_stop(PATTERN)
     status = await _ended(bench)

@@ -169,7 +169,16 @@ class SmpSession(ChannelSession):
     async def set_knob(self, name: str, value: str) -> None:
         """Write a knob."""
         ask = WriteSettingRequest(name=name, val=value.encode())
-        await self._ask(ask, WriteSettingResponse, f"set {name} to {value}")
+        doing = f"set {name} to {value}"
+        deadline = time.monotonic() + self._timing.verify_s
+        while True:
+            try:
+                await self._ask(ask, WriteSettingResponse, doing)
+                return
+            except RefusedError as error:
+                if error.errno != errno.EAGAIN or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(self._timing.probe_s)
 
     async def sampling(self) -> SamplingState:
         """The sampling session."""
