@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ksmhost.board import Board
-from ksmhost.target.emulated_pi import stub as jump
+from ksmhost.target.pi_cores import PARK_AT, park
+from ksmhost.target.pi_cores import stub as jump
+from ksmhost.videocore import find_model
 
 LOG_S = 480.0
 
@@ -43,15 +45,17 @@ def straight_log(
     board: Board, kernel: Path, tree: Path, memory: Sequence[tuple[int, int]], folder: Path
 ) -> str:
     """Start `kernel` with a tree and the memory of these ranges, first and last byte; its log."""
-    assert board.emulator
-    stub, own = folder / "stub", folder / "tree.dtb"
+    assert board.emulator and board.boot
+    stub, parked, own = folder / "stub", folder / "park", folder / "tree.dtb"
     stub.write_bytes(jump(_KERNEL, _TREE))
+    parked.write_bytes(park(find_model(board.boot.models[0]).soc))
     shutil.copyfile(tree, own)
     _complete(own, machine_of(board), memory)
     command = [
         *(board.emulator.program, "-M", machine_of(board), "-smp", "4", "-display", "none"),
         *("-m", str(_MACHINE_MIB[machine_of(board)]), "-serial", "stdio", "-no-reboot"),
         *("-kernel", str(stub)),
+        *("-device", f"loader,file={parked},addr={PARK_AT:#x},force-raw=on"),
         *("-device", f"loader,file={kernel},addr={_KERNEL:#x},force-raw=on"),
         *("-device", f"loader,file={own},addr={_TREE:#x},force-raw=on"),
     ]
