@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from agent_peer import AgentSetup, running_agent, wait_until
 from agent_wire import WRITE, Wire, lines, message
 
@@ -42,6 +43,7 @@ def test_the_shell_comes_back_after_control_d(tmp_path: Path) -> None:
         wire.listen_until(lambda: b"again 2" in wire.text)
 
 
+@pytest.mark.long
 def test_requests_while_the_shell_talks(tmp_path: Path) -> None:
     with running_agent(tmp_path, SHELL) as peer, Wire(peer.port) as wire:
         prompt(wire)

@@ -193,6 +193,7 @@ def test_what_the_ring_lost_shows_in_the_number(tmp_path: Path) -> None:
         assert batch["seq"] >= state["first"] > 0 and batch["rows"]
 
 
+@pytest.mark.long
 def test_a_reader_of_fifty_a_second_misses_none(tmp_path: Path) -> None:
     with running_agent(tmp_path) as peer, Wire(peer.port) as wire:
         session = wire.write(64, 1, period_ms=20)["session"]

@@ -965,6 +965,7 @@ RIGHT = st.tuples(st.integers(0, 200), st.binary(min_size=1, max_size=300)).map(
 STREAMS = st.lists(st.one_of(st.binary(max_size=100), HEADERS, RIGHT), min_size=1, max_size=6)
 
 
+@pytest.mark.long
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces=STREAMS, cut=st.integers(1, 400))
 def test_any_stream_leaves_the_rest_of_the_disk_as_it_is(

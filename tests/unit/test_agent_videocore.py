@@ -72,6 +72,7 @@ REPORTED: dict[int, tuple[set[str], set[str]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bits", REPORTED, ids=hex)
 def test_what_lasts_counts_with_each_read_and_what_was_once(tmp_path: Path, bits: int) -> None:
     lasts, was = REPORTED[bits]
@@ -100,6 +101,7 @@ def test_the_measured_clock_is_followed(tmp_path: Path) -> None:
         wait_until(lambda: board(wire)["cpu_measured_khz"] == 600_117)
 
 
+@pytest.mark.long
 def test_a_firmware_is_asked_once_a_second_however_fast_the_samples(tmp_path: Path) -> None:
     with videocore(tmp_path) as core:
         began = time.monotonic()
@@ -133,6 +135,7 @@ def test_without_the_device_there_are_no_such_counters(
         assert not {"revision", "firmware"} & set(wire.read(64, 0))
 
 
+@pytest.mark.long
 def test_what_a_firmware_does_not_know_is_not_there(tmp_path: Path) -> None:
     with videocore(tmp_path) as core:
         core.measured_hz = None
@@ -183,6 +186,7 @@ def hang_until_asked(core: VideoCore, wire: Wire) -> None:
     wait_until(is_asked)
 
 
+@pytest.mark.long
 def test_a_firmware_that_hangs_holds_nothing_up(tmp_path: Path) -> None:
     with asking(tmp_path) as (core, _, wire):
         wire.write(64, 1, period_ms=20)
@@ -201,6 +205,7 @@ def test_a_firmware_that_hangs_holds_nothing_up(tmp_path: Path) -> None:
         assert found["under_voltage"] >= 1
 
 
+@pytest.mark.long
 def test_a_firmware_that_hangs_from_the_start_is_one_that_is_not_there(tmp_path: Path) -> None:
     with videocore(tmp_path) as core:
         core.answers.clear()
@@ -209,6 +214,7 @@ def test_a_firmware_that_hangs_from_the_start_is_one_that_is_not_there(tmp_path:
             assert not ALL & set(board(wire))
 
 
+@pytest.mark.long
 def test_the_process_that_asks_may_die(tmp_path: Path) -> None:
     with asking(tmp_path) as (_, peer, wire):
         after_reads(wire, 1)

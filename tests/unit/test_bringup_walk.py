@@ -163,6 +163,7 @@ def is_settled(disk: Disk) -> bool:
     return (state.first, state.trial, state.tries) == (0, 0, 0)
 
 
+@pytest.mark.long
 async def test_a_board_that_is_well(place: Place) -> None:
     """All that an agent on this machine can show; its kernel's KSM and watchdog are left alone."""
     report = await place.walk()
@@ -220,6 +221,7 @@ async def test_a_slot_that_does_not_boot_is_told_and_left(place: Place) -> None:
     assert report.code is ExitCode.STEP_FAILED and is_settled(place.disk)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", NAMES)
 async def test_a_board_that_dies_in_a_step_ends_the_walk_in_time(place: Place, step: str) -> None:
     place.told = Told(step, place.board.die)
@@ -237,6 +239,7 @@ async def test_a_board_that_dies_in_a_step_ends_the_walk_in_time(place: Place, s
     assert report.code is ExitCode.STEP_FAILED
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["identity", "line", "clock", "slots"])
 async def test_a_line_that_is_mute_for_a_while_is_no_end(place: Place, step: str) -> None:
     """What was under way may fail; what comes behind it is taken, and all is as before."""
@@ -286,6 +289,7 @@ async def test_ctrl_c_at_a_raised_rate_lowers_it(place: Place) -> None:
         await channel.close()
 
 
+@pytest.mark.long
 async def test_a_board_that_says_nothing(
     tmp_path: Path, key: Path, images: tuple[bytes, bytes]
 ) -> None:
@@ -321,6 +325,7 @@ async def command(place: Place, *words: str) -> asyncio.subprocess.Process:
     )
 
 
+@pytest.mark.long
 async def test_nothing_resets_the_board_unless_somebody_allows_it(place: Place) -> None:
     process = await command(place, "--only", "boot,identity,watchdog,slots", "--json")
     out, err = await process.communicate()
@@ -332,6 +337,7 @@ async def test_nothing_resets_the_board_unless_somebody_allows_it(place: Place) 
     assert len(place.board.boots) == 1
 
 
+@pytest.mark.long
 async def test_ctrl_c_ends_the_command_in_order(place: Place) -> None:
     process = await command(place, "--only", "slots", "--yes")
     await until(lambda: place.board.boots[-1][0] == 1, 60.0)
@@ -342,6 +348,7 @@ async def test_ctrl_c_ends_the_command_in_order(place: Place) -> None:
     assert place.board.boots[-1][0] == 0 and is_settled(place.disk)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "says"),
     [

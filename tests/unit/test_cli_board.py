@@ -211,6 +211,7 @@ def test_a_get_while_two_monitors_run(cli: BoardCli) -> None:
         assert sum('"type":"sample"' in line for line in out.splitlines()) == 12
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)],
@@ -225,6 +226,7 @@ def test_signals_end_a_monitor_quietly(cli: BoardCli, number: signal.Signals, co
     assert (process.returncode, err) == (code, "")
 
 
+@pytest.mark.long
 def test_a_reader_that_has_gone_ends_a_monitor_quietly(cli: BoardCli) -> None:
     process = cli.start("monitor", "--csv", "--period", "20")
     assert process.stdout is not None and process.stderr is not None
@@ -252,6 +254,7 @@ def test_a_pulled_cable_shows_and_costs_no_sample(cli: BoardCli) -> None:
     assert seqs == list(range(seqs[0], seqs[0] + 60))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["q", "SIGTERM"])
 def test_the_terminal_ui_on_a_real_terminal(screen: type[Screen], how: str) -> None:
     ui = screen("monitor", "--period", "100")  # type: ignore[call-arg,arg-type]

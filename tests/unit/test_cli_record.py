@@ -255,6 +255,7 @@ def test_two_recorders_of_one_board(cli: RecordCli) -> None:
     assert all(run["ending"] == "whole" and run["samples"] >= 20 for run in runs)
 
 
+@pytest.mark.long
 def test_a_store_that_cannot_be_used(cli: RecordCli, tmp_path: Path) -> None:
     text = tmp_path / "text.db"
     text.write_text("no database at all, whatever its name says" * 100)

@@ -124,6 +124,7 @@ async def test_pairs_are_taken_in_turns_each_on_a_boot_of_its_own(store: Store) 
     assert theirs.settings["run"] == "1"
 
 
+@pytest.mark.long
 async def test_a_run_that_fails_is_taken_again(store: Store) -> None:
     boards = MemoryBoards(dying={1})
     _, said = await taken(boards, store, what(2, 2))
@@ -179,6 +180,7 @@ async def test_what_another_boot_does_not_help_is_told_at_once(store: Store) -> 
     assert "compare tag:x-a tag:x-b compares them" in caught.value.todo
 
 
+@pytest.mark.long
 async def test_a_board_that_dies_in_runs_of_b_alone_is_worse(store: Store) -> None:
     boards = MemoryBoards(dying={1})
     async with asyncio.timeout(WAIT_S):
@@ -187,6 +189,7 @@ async def test_a_board_that_dies_in_runs_of_b_alone_is_worse(store: Store) -> No
     assert dict(found.troubles[1].endings) == {"board died": 1}
 
 
+@pytest.mark.long
 async def test_a_run_of_a_board_that_was_not_steady_is_taken_again(store: Store) -> None:
     boards = MemoryBoards(weak={1, 3})
     measurement = what(2, 2)
@@ -210,6 +213,7 @@ def ids(store: Store) -> list[str]:
     return [info.uuid for info in store.runs()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("first", [0, 2])
 async def test_a_board_that_stays_so_decides_nothing(store: Store, first: int) -> None:
     boards = MemoryBoards(weak=set(range(first, 99)))

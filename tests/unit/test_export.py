@@ -127,6 +127,7 @@ def test_without_pyarrow_parquet_says_what_to_install(
     assert told.value.code == ExitCode.MISSING_TOOL and "ksmhost[parquet]" in told.value.todo
 
 
+@pytest.mark.long
 def test_openmetrics_is_what_prometheus_reads(run: Run) -> None:
     text = exported(run, "openmetrics").decode()
     assert text.endswith("# EOF\n")

@@ -109,6 +109,7 @@ async def test_a_late_answer_finds_its_request_after_many_others(peer: Peer, lin
         assert parse_header(await finish) is not None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("what", "once"), [(FINISH, False), (RESET, True)])
 async def test_an_answer_that_never_comes_is_not_waited_for_while_others_come(
     peer: Peer, link: SmpLink, what: tuple[int, int], once: bool

@@ -107,6 +107,7 @@ async def test_cobs_is_used_when_asked_for_and_carries_typing(tmp_path: Path) ->
         await echoed(link, 2, 1000)
 
 
+@pytest.mark.long
 async def test_a_peer_without_cobs_is_spoken_to_in_lines(tmp_path: Path) -> None:
     """Every byte 00 is lost on the way: no COBS frame arrives, lines do."""
     line = LineSimulator(tmp_path, RATE)
@@ -117,6 +118,7 @@ async def test_a_peer_without_cobs_is_spoken_to_in_lines(tmp_path: Path) -> None
         await echoed(link, 2, 1000)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("framing", Framing)
 async def test_large_requests_complete_over_a_bad_line(tmp_path: Path, framing: Framing) -> None:
     bad = Faults(bit_errors=1e-5, dropped=5e-6, doubled=5e-6, pauses=1e-5)
@@ -149,6 +151,7 @@ async def test_a_cut_and_a_return(tmp_path: Path, framing: Framing) -> None:
         await until(lambda: link._framing is framing)
 
 
+@pytest.mark.long
 async def test_the_rate_is_raised_held_and_lowered(tmp_path: Path) -> None:
     line = LineSimulator(tmp_path, RATE)
     async with on_line(tmp_path, line) as link:
@@ -168,6 +171,7 @@ async def test_a_rate_the_board_refuses(tmp_path: Path) -> None:
         await echoed(link, 2, 100)
 
 
+@pytest.mark.long
 async def test_a_rate_at_which_nothing_arrives_is_left(tmp_path: Path) -> None:
     line = LineSimulator(tmp_path, RATE)
     async with on_line(tmp_path, line) as link:
@@ -180,6 +184,7 @@ async def test_a_rate_at_which_nothing_arrives_is_left(tmp_path: Path) -> None:
         await echoed(link, 2, 100)
 
 
+@pytest.mark.long
 async def test_a_board_whose_host_died_comes_back(tmp_path: Path) -> None:
     line = LineSimulator(tmp_path, RATE)
     async with on_line(tmp_path, line) as link:
@@ -208,6 +213,7 @@ async def test_quiet_holds_the_console_back(tmp_path: Path) -> None:
                 text += (await anext(console)).data
 
 
+@pytest.mark.long
 async def test_several_requests_in_flight_are_one_silence(tmp_path: Path) -> None:
     line = LineSimulator(tmp_path, RATE)
     async with on_line(tmp_path, line, replace(TIMING, open_s=60)) as link:
@@ -221,6 +227,7 @@ async def test_several_requests_in_flight_are_one_silence(tmp_path: Path) -> Non
         await asyncio.gather(doing, return_exceptions=True)
 
 
+@pytest.mark.long
 async def test_what_was_under_way_waits_for_a_board_that_left_the_rate(tmp_path: Path) -> None:
     line = LineSimulator(tmp_path, RATE)
     async with on_line(tmp_path, line, replace(TIMING, open_s=60)) as link:

@@ -70,6 +70,7 @@ async def monitor(
         yield bench
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("size", "light"), [(SIZES[0], False), (SIZES[1], True)])
 async def test_everything_is_on_the_screen(size: tuple[int, int], light: bool) -> None:
     options = Options(period_ms=100, draw_s=0.15, light=light)
@@ -118,6 +119,7 @@ async def test_an_emulated_board_has_no_clock_of_its_own() -> None:
         assert "unknown" in line and "throttl" not in line and "governor" not in line
 
 
+@pytest.mark.long
 async def test_figures_move_with_the_board_and_stand_still_when_paused() -> None:
     async with monitor() as bench:
         before = bench.text("Figure Digits")
@@ -137,6 +139,7 @@ async def test_figures_move_with_the_board_and_stand_still_when_paused() -> None
         assert bench.text("Figure Digits") != moved
 
 
+@pytest.mark.long
 async def test_state_line_follows_a_pulled_cable() -> None:
     async with monitor() as bench:
         bench.board.become(LinkState.LOST, "/dev/ttyUSB0 went away")
@@ -148,6 +151,7 @@ async def test_state_line_follows_a_pulled_cable() -> None:
         await bench.until("connected again", "Console")
 
 
+@pytest.mark.long
 async def test_a_panic_is_told_and_the_monitor_stays() -> None:
     async with monitor() as bench:
         line = "[   99.1] Kernel panic - not syncing: sysrq triggered crash"
@@ -159,6 +163,7 @@ async def test_a_panic_is_told_and_the_monitor_stays() -> None:
         assert bench.app.is_running
 
 
+@pytest.mark.long
 async def test_console_shows_the_board_and_types_to_it() -> None:
     async with monitor() as bench:
         bench.board.say(b"\x1b[31mhello\x1b[0m\r\n~ # ")
@@ -191,6 +196,7 @@ async def test_a_knob_is_refused_then_changed() -> None:
         assert bench.app.query_one(Knobs).value("pages_to_scan") == "7"
 
 
+@pytest.mark.long
 async def test_run_and_theme_are_toggled() -> None:
     async with monitor() as bench:
         await bench.pilot.pause(0.15)
@@ -224,6 +230,7 @@ async def test_any_size_of_terminal_is_survived() -> None:
         assert bench.app.is_running
 
 
+@pytest.mark.long
 async def test_screenshot_is_an_svg_of_the_figures(tmp_path: Path) -> None:
     board = MemorySession()
     await board.sampling_start(100)

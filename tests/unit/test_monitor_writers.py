@@ -53,6 +53,7 @@ def written(writer: Writer, items: list[Any]) -> list[str]:
     return lines
 
 
+@pytest.mark.long
 @given(ITEMS)
 def test_json_is_one_object_a_line_and_keeps_every_number(items: list[Any]) -> None:
     found = [json.loads(line) for line in written(JsonWriter(), items)]

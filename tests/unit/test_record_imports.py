@@ -6,6 +6,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 RECORDER = ("cli.record", "store.record", "store.progress", "store.store", "link.opening")
 """The modules of `ksmhost record` while samples come in."""
 OTHERS = (
@@ -19,6 +21,7 @@ OTHERS = (
 """What only readers of runs, owners of a line and boards without an agent need."""
 
 
+@pytest.mark.long
 def test_a_recorder_does_without_what_only_others_need() -> None:
     modules = ", ".join(f"ksmhost.{name}" for name in RECORDER)
     code = f"import sys, {modules}; print(*sys.modules)"

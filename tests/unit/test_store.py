@@ -399,6 +399,7 @@ def _record(path: Path, which: str, count: int) -> None:
         recording.finish(Ending.WHOLE)
 
 
+@pytest.mark.long
 def test_two_recorders_on_one_file(path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     names = ("one", "two")

@@ -163,6 +163,7 @@ def scratch_folders(folder: Path) -> list[Path]:
     return list(folder.glob("ksmhost-*"))
 
 
+@pytest.mark.long
 async def test_a_run_leaves_the_image_as_it_was_built(tmp_path: Path) -> None:
     image, disk = tmp_path / "sdcard.img", tmp_path / "mine.img"
     with image.open("wb") as file:

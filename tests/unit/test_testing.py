@@ -453,6 +453,7 @@ def test_a_kernel_that_complains_does_not_keep_ctrl_c_from_ending_the_run(inner:
     assert "test_never_begins" not in [case.get("name") for case in done.cases]
 
 
+@pytest.mark.long
 def test_several_tests_at_once_on_one_board_are_refused(inner: Inner) -> None:
     done = inner("def test_board(board):\n    pass\n", "-n", "2")
     assert done.code == pytest.ExitCode.USAGE_ERROR and "add -n 0" in done.out, done.out

@@ -104,6 +104,7 @@ async def searched(
     return watcher
 
 
+@pytest.mark.long
 async def test_a_study_from_its_rivals_to_its_end(
     board: LandscapeBoard, store: Store, studies: Studies
 ) -> None:
@@ -153,6 +154,7 @@ async def test_what_a_rival_needs_and_the_board_lacks_costs_only_the_rival(
     assert failed.state is TrialState.FAILED and "anon_pages_kib" in failed.why and done.point
 
 
+@pytest.mark.long
 async def test_being_stopped_and_going_on(
     board: LandscapeBoard, store: Store, studies: Studies
 ) -> None:
@@ -179,6 +181,7 @@ async def test_being_stopped_and_going_on(
     assert again.left(4) == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("how", "ending"), [("reboot", Ending.BOARD_RESET), ("panic", Ending.BOARD_DIED)]
 )
@@ -209,6 +212,7 @@ async def test_failures_in_a_row_end_it(
     assert states == [TrialState.DONE, *[TrialState.FAILED] * 3]
 
 
+@pytest.mark.long
 async def test_a_full_disk_ends_it_and_the_board_is_set_back(
     board: LandscapeBoard, store: Store, studies: Studies
 ) -> None:
@@ -277,6 +281,7 @@ os._exit(9)
 """
 
 
+@pytest.mark.long
 def test_a_study_goes_on_after_a_crash(studies: Studies, tmp_path: Path) -> None:
     script = CRASHED.format(tests=str(Path(__file__).parent), storage=studies.storage)
     crashed = subprocess.run([sys.executable, "-c", script], check=False, timeout=WAIT_S)
