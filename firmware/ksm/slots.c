@@ -299,6 +299,9 @@ static void ksm_slot_free(struct ksm_slot *slot)
  * Without records and away from the cursor the slot goes at once. Otherwise ksmd frees it, soon:
  * the slot moves to where the cursor comes next. Taking the lock for writing waits for those who
  * are at work in the address space, before its page tables go.
+ *
+ * An exec that fails before it has an area calls this as well, with its new address space in use
+ * and locked for writing already: nobody is at work there, and ksmd will find it empty.
  */
 __visible void __ksm_exit(struct mm_struct *mm)
 {
@@ -318,7 +321,7 @@ __visible void __ksm_exit(struct mm_struct *mm)
 
 	if (unused) {
 		ksm_slot_free(slot);
-	} else if (slot) {
+	} else if (slot && ksm_exiting(mm)) {
 		mmap_write_lock(mm);
 		mmap_write_unlock(mm);
 	}

@@ -180,8 +180,22 @@ static void ksm_test_exit_process(struct kunit *test)
 
 	if (end->records)
 		ksm_test_item(test, ksm_test_slot_of(ring, end->ends), 3);
+	atomic_set(&ksm_test_of(ring, end->ends)->mm_users, 0);
 	__ksm_exit(ksm_test_of(ring, end->ends));
 	ksm_test_expect_ring(ring, end->after);
+	ksm_test_ring_end(ring);
+}
+
+/* An exec that fails: its new address space is in use, and locked for writing by who calls. */
+static void ksm_test_exit_exec(struct kunit *test)
+{
+	struct ksm_test_ring *ring = ksm_test_ring(test, "abc", 'b');
+	struct mm_struct *mm = ksm_test_of(ring, 'b');
+
+	mmap_write_lock(mm);
+	__ksm_exit(mm);
+	mmap_write_unlock(mm);
+	ksm_test_expect_ring(ring, "a[b]c");
 	ksm_test_ring_end(ring);
 }
 
@@ -200,6 +214,7 @@ static struct kunit_case ksm_slots_cases[] = {
 	KUNIT_CASE(ksm_test_join_unmerging),
 	KUNIT_CASE(ksm_test_cursor),
 	KUNIT_CASE_PARAM(ksm_test_exit_process, ksm_test_ends_gen_params),
+	KUNIT_CASE(ksm_test_exit_exec),
 	KUNIT_CASE(ksm_test_exit_stranger),
 	{}
 };
