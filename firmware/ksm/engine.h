@@ -219,7 +219,7 @@ struct ksm_cursor {
 /**
  * struct ksm_stat - the counters user space reads
  * @scanned: pages looked at
- * @skipped: pages left out by smart_scan
+ * @skipped: pages that smart_scan left out, or tracking kept from being read while it is on
  * @shared: merged pages with at least one known mapping
  * @sharing: further known mappings of those
  * @unshared: records in the unstable tree
@@ -283,6 +283,7 @@ struct ksm_knobs {
  * @passed: whether the look went past pages that need nothing
  * @present: a bit for each page found
  * @looked: a bit for each page that was not left out by smart_scan
+ * @unread: a bit for each of these that stays where it waits, unread: smart_scan's, if it is on
  * @visit: a bit for each page that needs more than a look
  * @known: a bit for each page of @visit that is what its record knows
  * @clean: a bit for each page of @visit whose entry was clean when the look was over
@@ -303,6 +304,7 @@ struct ksm_batch {
 	bool passed;
 	unsigned long present;
 	unsigned long looked;
+	unsigned long unread;
 	unsigned long visit;
 	unsigned long known;
 	unsigned long clean;
@@ -363,6 +365,7 @@ static inline unsigned int ksm_take_bit(unsigned long *bits)
 /* gather.c */
 bool ksm_gather(struct ksm_batch *b);
 void ksm_batch_rewind(struct ksm_batch *b);
+void ksm_count_unread(const struct ksm_batch *b);
 #if IS_ENABLED(CONFIG_KUNIT)
 bool ksm_smart_skip(struct ksm_item *item);
 #endif

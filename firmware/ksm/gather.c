@@ -40,6 +40,18 @@ VISIBLE_IF_KUNIT bool ksm_smart_skip(struct ksm_item *item)
 	return true;
 }
 
+/**
+ * ksm_count_unread - tell of pages that were looked at, and not read since they lie still
+ * @b: the batch they are of
+ *
+ * smart_scan's counter is for all that it, or tracking in its place, saved reading.
+ */
+void ksm_count_unread(const struct ksm_batch *b)
+{
+	if (READ_ONCE(ksm_knobs.smart_scan))
+		ksm_stat.skipped += hweight_long(b->unread);
+}
+
 /* -- one page, its page table locked ----------------------------------------------------------- */
 
 static unsigned int ksm_index(unsigned long address)
@@ -149,8 +161,10 @@ static void ksm_look_known(struct ksm_batch *b, unsigned long address, struct pa
 	if (!stays && ksm_smart_skip(item))
 		return;
 	ksm_batch_looked(b, address);
-	if (stays)
+	if (stays) {
+		b->unread |= BIT(ksm_index(address));
 		return;
+	}
 	ksm_batch_take(b, address, page, folio);
 	b->known |= BIT(ksm_index(address));
 }
@@ -273,8 +287,10 @@ static bool ksm_batch_passes(const struct ksm_batch *b, unsigned long start)
 
 static void ksm_batch_pass(struct ksm_batch *b)
 {
+	ksm_count_unread(b);
 	b->present = 0;
 	b->looked = 0;
+	b->unread = 0;
 	b->passed = true;
 	ksm_cursor.address = b->next;
 }
@@ -401,6 +417,7 @@ static void ksm_batch_reset(struct ksm_batch *b)
 	b->passed = false;
 	b->present = 0;
 	b->looked = 0;
+	b->unread = 0;
 	b->visit = 0;
 	b->known = 0;
 	b->clean = 0;
@@ -456,6 +473,7 @@ void ksm_batch_rewind(struct ksm_batch *b)
 
 	ksm_cursor.address = b->block->start + first * PAGE_SIZE;
 	b->looked &= ~again;
+	b->unread &= ~again;
 	b->budget += hweight_long(again);
 	while (b->riding & BIT(__ffs(b->visit)))
 		b->visit &= b->visit - 1;

@@ -384,6 +384,7 @@ static void ksm_scan(unsigned int pages)
 	batch.budget = pages;
 	while (batch.budget && !freezing(current) && ksm_next_batch(&batch)) {
 		ksm_batch_visit(&batch);
+		ksm_count_unread(&batch);
 		ksm_stat.scanned += pages - batch.budget;
 		pages = batch.budget;
 		cond_resched();

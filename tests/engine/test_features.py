@@ -24,7 +24,7 @@ DEBUG_DEADLINE_S = 400.0
 ROOMY = Hardware(memory_mib=1024)
 """The kernel switches huge pages off on machines with less than 512 MiB."""
 
-EVERYWHERE = ["fork", "merge-any", "max-page-sharing", "counters"]
+EVERYWHERE = ["fork", "merge-any", "max-page-sharing", "counters", "skipped"]
 ARM64 = ["uffd-marks-after", "swap", "swap-cleaned", "compaction", "huge", "large"]
 """What User-Mode Linux, or its configuration here, lacks."""
 

@@ -293,6 +293,30 @@ void test_counters(void)
 	check_area(page_at(same, KEYS), PAGES - KEYS, 1, KEYS);
 }
 
+#define STILL_SCANS 40
+
+static long skipped_in(int passes)
+{
+	long before = knob("pages_skipped");
+
+	scans(passes);
+	return knob("pages_skipped") - before;
+}
+
+/* A page that lies still is skipped half of the time at least; a merged one is not. */
+void test_skipped(void)
+{
+	mergeable_area(1, 1000, 1);
+	expect("pages_skipped without smart_scan", skipped_in(10), 0);
+	set_knob("smart_scan", 1);
+	expect_between("pages_skipped", skipped_in(STILL_SCANS), STILL_SCANS / 2, STILL_SCANS);
+	mergeable_area(PAGES, 1, KEYS);
+	scans(5);
+	expect_merged(KEYS, PAGES - KEYS);
+	expect_between("pages_skipped beside merged pages", skipped_in(STILL_SCANS),
+		       STILL_SCANS / 2, STILL_SCANS);
+}
+
 /* -- ksmd's sleep ------------------------------------------------------------------------------ */
 
 #define ROUNDS 20

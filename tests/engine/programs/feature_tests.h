@@ -116,6 +116,7 @@ void test_after_exec(void);
 void test_max_page_sharing(void);
 void test_max_kernel_pages(void);
 void test_counters(void);
+void test_skipped(void);
 void test_scans(void);
 void test_sleep_changes(void);
 void test_budget_knobs(void);

@@ -40,6 +40,7 @@ static const struct {
 	{ "max-page-sharing", test_max_page_sharing },
 	{ "max-kernel-pages", test_max_kernel_pages },
 	{ "counters", test_counters },
+	{ "skipped", test_skipped },
 	{ "scans", test_scans },
 	{ "sleep-changes", test_sleep_changes },
 	{ "budget-knobs", test_budget_knobs },
