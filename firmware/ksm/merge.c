@@ -154,23 +154,6 @@ int ksm_split(struct page *page)
 	return err;
 }
 
-/*
- * Whether nobody can write to a small, locked folio any more, now that its entry is cleared, and
- * @kpage has its bytes. Other mappings of the folio are write-protected: a fork made them.
- */
-static int ksm_verify(struct folio *folio, struct page *kpage)
-{
-	struct page *page = &folio->page;
-
-	if (ksm_has_other_users(folio))
-		return -EBUSY;
-	if (kpage && !ksm_is_equal(page, kpage))
-		return -EILSEQ;
-	if (PageAnonExclusive(page) && folio_try_share_anon_rmap_pte(folio, page))
-		return -EBUSY;
-	return 0;
-}
-
 /* What takes the place of a folio's entry: it maps the merged page, or the folio as one. */
 static pte_t ksm_merged_pte(struct vm_area_struct *vma, unsigned long address, pte_t old,
 			    struct folio *folio, struct page *kpage)
@@ -185,20 +168,65 @@ static pte_t ksm_merged_pte(struct vm_area_struct *vma, unsigned long address, p
 	return ksm_new_pte(vma, kpage, old);
 }
 
+/* Take an entry out, and out of every TLB, unless somebody else holds the folio. */
+static int ksm_take_entry(struct vm_area_struct *vma, unsigned long address, pte_t *ptep,
+			  struct folio *folio, pte_t *pte)
+{
+	*pte = ptep_clear_flush(vma, address, ptep);
+	if (!ksm_has_other_users(folio))
+		return 0;
+	set_pte_at(vma->vm_mm, address, ptep, *pte);
+	return -EBUSY;
+}
+
 /*
- * Clear one entry, compare, replace it: all of it with the page table locked, so that who writes to
- * the page meanwhile waits as long as it takes to compare two pages, and finds either page.
+ * Whether a folio has the bytes of @kpage, while nobody can write to it: its other mappings are
+ * write-protected, since a fork made them. For as long as that takes there is an entry for whoever
+ * reads: without one a fault would allocate a page, and be charged for it, before it waits. It is
+ * still an exclusive one, which gets its write permission back if the bytes differ.
+ */
+static int ksm_compare_protected(struct vm_area_struct *vma, unsigned long address, pte_t *ptep,
+				 struct folio *folio, struct page *kpage)
+{
+	pte_t pte = ptep_get(ptep);
+	int err;
+
+	if (pte_write(pte)) {
+		err = ksm_take_entry(vma, address, ptep, folio, &pte);
+		if (err)
+			return err;
+		set_pte_at(vma->vm_mm, address, ptep, pte_wrprotect(pte));
+	} else if (ksm_has_other_users(folio)) {
+		return -EBUSY;
+	}
+	if (ksm_is_equal(&folio->page, kpage))
+		return 0;
+	if (pte_write(pte))
+		ptep_set_access_flags(vma, address, ptep, pte, 1);
+	return -EILSEQ;
+}
+
+/*
+ * Protect one entry, compare, clear it, replace it: all of it with the page table locked, so that
+ * who writes to the page meanwhile waits as long as it takes to compare two pages, and finds either
+ * page. Who took a reference to read during the comparison shows when the entry is cleared.
  */
 static int ksm_merge_entry(struct vm_area_struct *vma, unsigned long address, pte_t *ptep,
 			   struct folio *folio, struct page *kpage)
 {
+	struct page *page = &folio->page;
 	pte_t pte;
 	int err;
 
 	flush_cache_page(vma, address, folio_pfn(folio));
-	pte = ptep_clear_flush(vma, address, ptep);
-	err = ksm_verify(folio, kpage);
+	err = kpage ? ksm_compare_protected(vma, address, ptep, folio, kpage) : 0;
 	if (!err)
+		err = ksm_take_entry(vma, address, ptep, folio, &pte);
+	if (err)
+		return err;
+	if (PageAnonExclusive(page) && folio_try_share_anon_rmap_pte(folio, page))
+		err = -EBUSY;
+	else
 		pte = ksm_merged_pte(vma, address, pte, folio, kpage);
 	set_pte_at(vma->vm_mm, address, ptep, pte);
 	if (!err && kpage)

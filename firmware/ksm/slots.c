@@ -8,6 +8,8 @@
 #include <linux/slab.h>
 #include <trace/events/ksm.h>
 
+#include <asm/tlbflush.h>
+
 #include "engine.h"
 
 DEFINE_SPINLOCK(ksm_slots_lock);
@@ -235,6 +237,20 @@ __visible int ksm_disable(struct mm_struct *mm)
 
 /* -- processes --------------------------------------------------------------------------------- */
 
+/*
+ * A fork gives up the lock of the child before it flushes the TLB of the parent, whose entries it
+ * has made read-only: until then another thread of the parent may still write to what ksmd, in the
+ * child, would take for a page that nobody can write to. The child is locked here, and knows its
+ * areas already, unlike one that is made by exec().
+ */
+static void ksm_settle_parent(struct mm_struct *mm)
+{
+	struct mm_struct *parent = current->mm;
+
+	if (parent && parent != mm && mm->map_count)
+		flush_tlb_mm(parent);
+}
+
 /**
  * __ksm_enter - a process takes part
  * @mm: the process
@@ -255,6 +271,7 @@ __visible int __ksm_enter(struct mm_struct *mm)
 	xa_init(&new->blocks);
 	xa_init(&new->regions);
 
+	ksm_settle_parent(mm);
 	spin_lock(&ksm_slots_lock);
 	first = list_empty(&ksm_head.slot.mm_node);
 	before = ksm_run & KSM_RUN_UNMERGE ? &ksm_head : ksm_cursor.slot;
