@@ -62,7 +62,7 @@ struct mm_struct *ksm_test_mm(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, mm);
 	atomic_set(&mm->mm_count, 1);
 	atomic_set(&mm->mm_users, 1);
-	mmap_init_lock(mm);
+	init_rwsem(&mm->mmap_lock);
 	return mm;
 }
 

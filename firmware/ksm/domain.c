@@ -23,7 +23,7 @@ static u32 ksm_domain_of(struct ksm_slot *slot)
 	rcu_read_lock();
 	leader = rcu_dereference(slot->slot.mm->owner);
 	if (leader && ksm_knobs.domains == KSM_DOMAIN_UID)
-		domain = from_kuid(&init_user_ns, task_euid(leader));
+		domain = from_kuid(&init_user_ns, task_cred_xxx(leader, euid));
 	else if (leader && ksm_knobs.domains == KSM_DOMAIN_CGROUP)
 		domain = cgroup_ino(task_dfl_cgroup(leader));
 	rcu_read_unlock();

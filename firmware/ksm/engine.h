@@ -31,6 +31,7 @@
 
 #include "../internal.h"
 #include "../mm_slot.h"
+#include "compat.h"
 
 #define KSM_BLOCK_PAGES		16
 #define KSM_BLOCK_SIZE		(KSM_BLOCK_PAGES * PAGE_SIZE)
@@ -387,7 +388,7 @@ static inline bool ksm_is_trackable(struct folio *folio)
 {
 	const unsigned long what = BIT(PG_head) | BIT(PG_swapbacked) | BIT(PG_swapcache);
 
-	return (READ_ONCE(folio->flags) & what) == BIT(PG_swapbacked) &&
+	return (READ_ONCE(*const_folio_flags(folio, 0)) & what) == BIT(PG_swapbacked) &&
 	       !folio_maybe_dma_pinned(folio);
 }
 
@@ -492,14 +493,14 @@ static inline bool ksm_misplaced(const struct ksm_node *node, unsigned long pfn)
 	return IS_ENABLED(CONFIG_NUMA) && node->nid != ksm_nid(pfn);
 }
 
-static inline struct ksm_node *ksm_folio_node(struct folio *folio)
+static inline struct ksm_node *ksm_folio_node(const struct folio *folio)
 {
 	return folio_test_ksm(folio) ? folio_raw_mapping(folio) : NULL;
 }
 
 static inline void ksm_folio_set_node(struct folio *folio, struct ksm_node *node)
 {
-	folio->mapping = (void *)((unsigned long)node | PAGE_MAPPING_KSM);
+	folio->mapping = (void *)((unsigned long)node | FOLIO_MAPPING_KSM);
 }
 
 /* unstable.c */

@@ -14,13 +14,10 @@
 #include "engine.h"
 
 #ifdef CONFIG_KSM_HASH_NEON
-#include <asm/neon.h>
-
 #define ksm_differ(a, b)	memcmp(a, b, PAGE_SIZE)
 #else
 #define cpu_has_neon()		false
-#define kernel_neon_begin()	do { } while (0)
-#define kernel_neon_end()	do { } while (0)
+#define scoped_ksimd()
 #define ksm_nh_neon		ksm_nh
 #define ksm_differ_neon		ksm_differ
 
@@ -84,9 +81,8 @@ u32 ksm_hash(struct page *page)
 	u32 hash;
 
 	if (cpu_has_neon()) {
-		kernel_neon_begin();
-		hash = ksm_hash_chunks(address, ksm_nh_neon);
-		kernel_neon_end();
+		scoped_ksimd()
+			hash = ksm_hash_chunks(address, ksm_nh_neon);
 	} else {
 		hash = ksm_hash_chunks(address, ksm_nh);
 	}
@@ -109,9 +105,8 @@ bool ksm_is_equal(struct page *page, struct page *other)
 	bool differ;
 
 	if (cpu_has_neon()) {
-		kernel_neon_begin();
-		differ = ksm_differ_neon(a, b);
-		kernel_neon_end();
+		scoped_ksimd()
+			differ = ksm_differ_neon(a, b);
 	} else {
 		differ = ksm_differ(a, b);
 	}

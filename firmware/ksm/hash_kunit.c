@@ -7,10 +7,6 @@
 
 #include "kunit.h"
 
-#ifdef CONFIG_KSM_HASH_NEON
-#include <asm/neon.h>
-#endif
-
 #define KSM_TEST_HASHES		4096
 
 /* NH by its definition, in 64 bits throughout: word i of eight goes with word i + 4. */
@@ -81,9 +77,8 @@ static u64 ksm_test_nh_fast(const u32 *words, const u32 *key)
 #ifdef CONFIG_KSM_HASH_NEON
 	u64 sum;
 
-	kernel_neon_begin();
-	sum = ksm_nh_neon(words, key);
-	kernel_neon_end();
+	scoped_ksimd()
+		sum = ksm_nh_neon(words, key);
 	return sum;
 #else
 	return ksm_nh(words, key);

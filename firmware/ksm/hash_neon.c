@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Hashing's and comparing's inner loops on NEON; see hash.c. Called between kernel_neon_begin()
- * and kernel_neon_end(), and compiled apart, since only here may the compiler use vector registers.
+ * Hashing's and comparing's inner loops on NEON; see hash.c. Called within scoped_ksimd(), and
+ * compiled apart, since only here may the compiler use vector registers.
  */
 #include "engine.h"
 

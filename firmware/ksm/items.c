@@ -168,4 +168,23 @@ __visible long ksm_process_profit(struct mm_struct *mm)
 	return (long)(mm->ksm_merging_pages + mm_ksm_zero_pages(mm)) * PAGE_SIZE -
 	       (long)(mm->ksm_rmap_items * sizeof(struct ksm_block) / KSM_BLOCK_PAGES);
 }
+
+#ifdef KSM_HAS_PROCESS_MERGEABLE
+/**
+ * ksm_process_mergeable - whether a process has an area that is mergeable
+ * @mm: the process; its mmap_lock is held
+ */
+__visible bool ksm_process_mergeable(struct mm_struct *mm)
+{
+	struct vm_area_struct *vma;
+
+	VMA_ITERATOR(vmi, mm, 0);
+
+	mmap_assert_locked(mm);
+	for_each_vma(vmi, vma)
+		if (vma->vm_flags & VM_MERGEABLE)
+			return true;
+	return false;
+}
+#endif
 #endif

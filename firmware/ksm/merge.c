@@ -87,8 +87,8 @@ static pte_t ksm_new_pte(struct vm_area_struct *vma, struct page *kpage, pte_t o
 		pte = pte_mkdirty(pte_mkspecial(pfn_pte(page_to_pfn(kpage), vma->vm_page_prot)));
 	else
 		pte = mk_pte(kpage, vma->vm_page_prot);
-	if (pte_uffd_wp(old))
-		pte = pte_mkuffd_wp(pte);
+	if (pte_uffd(old))
+		pte = pte_mkuffd(pte);
 	if (pte_soft_dirty(old))
 		pte = pte_mksoft_dirty(pte);
 	return pte;

@@ -33,7 +33,7 @@ __visible struct folio *ksm_might_need_to_copy(struct folio *folio, struct vm_ar
 	if (folio_test_ksm(folio)) {
 		if (ksm_folio_node(folio) && !(ksm_run & KSM_RUN_UNMERGE))
 			return folio;
-	} else if (!anon_vma || (folio->index == linear_page_index(vma, address) &&
+	} else if (!anon_vma || (folio->index == linear_anon_page_index(vma, address) &&
 				 anon_vma->root == vma->anon_vma->root)) {
 		return folio;
 	}
@@ -42,7 +42,7 @@ __visible struct folio *ksm_might_need_to_copy(struct folio *folio, struct vm_ar
 	if (!folio_test_uptodate(folio))
 		return folio;		/* the caller reports the read error */
 
-	copy = vma_alloc_folio(GFP_HIGHUSER_MOVABLE, 0, vma, address, false);
+	copy = ksm_alloc_folio(GFP_HIGHUSER_MOVABLE, vma, address);
 	if (!copy)
 		return NULL;
 	if (mem_cgroup_charge(copy, vma->vm_mm, GFP_KERNEL)) {
@@ -78,7 +78,7 @@ static bool ksm_rmap_item(struct folio *folio, struct ksm_item *item,
 		}
 		anon_vma_lock_read(anon_vma);
 	}
-	anon_vma_interval_tree_foreach(link, &anon_vma->rb_root, 0, ULONG_MAX) {
+	anon_rmap_tree_foreach(link, anon_vma, 0, ULONG_MAX) {
 		struct vm_area_struct *vma = link->vma;
 		bool fork = vma->vm_mm != ksm_item_mm(item);
 
@@ -127,12 +127,12 @@ __visible void rmap_walk_ksm(struct folio *folio, struct rmap_walk_control *rwc)
 }
 
 #ifdef CONFIG_MEMORY_FAILURE
-static void ksm_collect_task(struct task_struct *task, struct ksm_item *item, struct page *page,
-			     struct list_head *to_kill)
+static void ksm_collect_task(struct task_struct *task, struct ksm_item *item,
+			     ksm_const struct page *page, struct list_head *to_kill)
 {
 	struct anon_vma_chain *link;
 
-	anon_vma_interval_tree_foreach(link, &item->anon_vma->rb_root, 0, ULONG_MAX)
+	anon_rmap_tree_foreach(link, item->anon_vma, 0, ULONG_MAX)
 		if (link->vma->vm_mm == task->mm)
 			add_to_kill_ksm(task, page, link->vma, to_kill, ksm_item_address(item));
 }
@@ -144,7 +144,7 @@ static void ksm_collect_task(struct task_struct *task, struct ksm_item *item, st
  * @to_kill: the list to add them to
  * @force_early: whether those who did not ask for it are told as well
  */
-__visible void collect_procs_ksm(struct folio *folio, struct page *page,
+__visible void collect_procs_ksm(ksm_const struct folio *folio, ksm_const struct page *page,
 				 struct list_head *to_kill, int force_early)
 {
 	struct ksm_node *node = ksm_folio_node(folio);

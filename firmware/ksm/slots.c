@@ -29,22 +29,27 @@ int __init ksm_slots_init(void)
 
 /* -- areas ------------------------------------------------------------------------------------- */
 
-static bool ksm_compatible(struct vm_area_struct *vma)
+static bool ksm_compatible(const struct file *file, vm_flags_t flags)
 {
 	const vm_flags_t never = VM_SHARED | VM_MAYSHARE | VM_PFNMAP | VM_IO | VM_DONTEXPAND |
 				 VM_HUGETLB | VM_MIXEDMAP | VM_DROPPABLE;
 
-	if (vma->vm_flags & never || vma_is_dax(vma))
+	if (flags & never || (file && IS_DAX(file->f_mapping->host)))
 		return false;
 #ifdef VM_SAO
-	if (vma->vm_flags & VM_SAO)
+	if (flags & VM_SAO)
 		return false;
 #endif
 #ifdef VM_SPARC_ADI
-	if (vma->vm_flags & VM_SPARC_ADI)
+	if (flags & VM_SPARC_ADI)
 		return false;
 #endif
 	return true;
+}
+
+static bool ksm_vma_compatible(const struct vm_area_struct *vma)
+{
+	return ksm_compatible(vma->vm_file, vma->vm_flags);
 }
 
 static struct ksm_slot *ksm_slot_find(struct mm_struct *mm)
@@ -57,12 +62,15 @@ static struct ksm_slot *ksm_slot_find(struct mm_struct *mm)
 /*
  * Memory that takes part from now on has no history, whatever was at its address before. mmap_lock
  * is held for writing, so the slot stays, and ksmd is not in the middle of its page tables; but it
- * may have left one half done.
+ * may have left one half done. Without ranks there is no history, and no lock to be taken; what is
+ * left of the time when there were goes with the next pass.
  */
 static void ksm_area_renew(struct mm_struct *mm, unsigned long start, unsigned long end)
 {
 	struct ksm_slot *slot;
 
+	if (!ksm_ranks())
+		return;
 	spin_lock(&ksm_slots_lock);
 	slot = ksm_slot_find(mm);
 	if (slot && slot == ksm_cursor.slot)
@@ -75,7 +83,7 @@ static void ksm_area_renew(struct mm_struct *mm, unsigned long start, unsigned l
 /* Returns whether the area is mergeable from now on, and was not before. */
 static bool ksm_area_add(struct vm_area_struct *vma)
 {
-	if (vma->vm_flags & VM_MERGEABLE || !ksm_compatible(vma))
+	if (vma->vm_flags & VM_MERGEABLE || !ksm_vma_compatible(vma))
 		return false;
 	vm_flags_set(vma, VM_MERGEABLE);
 	ksm_area_renew(vma->vm_mm, vma->vm_start, vma->vm_end);
@@ -131,7 +139,7 @@ static int ksm_areas_remove(struct mm_struct *mm)
 /* A process joins with its first area and leaves when ksmd meets none in it. */
 static int ksm_join(struct mm_struct *mm)
 {
-	return test_bit(MMF_VM_MERGEABLE, &mm->flags) ? 0 : __ksm_enter(mm);
+	return mm_flags_test(MMF_VM_MERGEABLE, mm) ? 0 : __ksm_enter(mm);
 }
 
 /**
@@ -152,7 +160,7 @@ __visible int ksm_madvise(struct vm_area_struct *vma, unsigned long start, unsig
 	int err = 0;
 
 	if (advice == MADV_MERGEABLE) {
-		if (vma->vm_flags & VM_MERGEABLE || !ksm_compatible(vma))
+		if (vma->vm_flags & VM_MERGEABLE || !ksm_vma_compatible(vma))
 			return 0;
 		err = ksm_join(vma->vm_mm);
 		if (err)
@@ -171,18 +179,46 @@ __visible int ksm_madvise(struct vm_area_struct *vma, unsigned long start, unsig
 }
 EXPORT_SYMBOL_GPL(ksm_madvise);
 
+#ifdef ksm_flags_t
+/**
+ * ksm_vma_flags - whether an area to be made is mergeable
+ * @mm: the process; its mmap_lock is held for writing
+ * @file: of which the area is a mapping; NULL for none
+ * @flags: the area's
+ *
+ * Where it will be is not known here.
+ *
+ * Return: @flags, mergeable if the process merges all it can.
+ */
+__visible ksm_flags_t ksm_vma_flags(ksm_flags_const struct mm_struct *mm, const struct file *file,
+				    ksm_flags_t flags)
+{
+	struct mm_struct *joins = (struct mm_struct *)mm;
+	vm_flags_t plain = ksm_plain_flags(flags);
+
+	if (!mm_flags_test(MMF_VM_MERGE_ANY, mm))
+		return flags;
+	ksm_join(joins);
+	if (plain & VM_MERGEABLE || !ksm_compatible(file, plain))
+		return flags;
+	ksm_area_renew(joins, 0, TASK_SIZE);
+	ksm_hurry();
+	return ksm_full_flags(plain | VM_MERGEABLE);
+}
+#else
 /**
  * ksm_add_vma - a new area of a process that merges all it can
  * @vma: the area
  */
 __visible void ksm_add_vma(struct vm_area_struct *vma)
 {
-	if (!test_bit(MMF_VM_MERGE_ANY, &vma->vm_mm->flags))
+	if (!mm_flags_test(MMF_VM_MERGE_ANY, vma->vm_mm))
 		return;
 	if (ksm_area_add(vma))
 		ksm_hurry();
 	ksm_join(vma->vm_mm);
 }
+#endif
 
 /**
  * ksm_enable_merge_any - PR_SET_MEMORY_MERGE on
@@ -192,12 +228,12 @@ __visible int ksm_enable_merge_any(struct mm_struct *mm)
 {
 	int err;
 
-	if (test_bit(MMF_VM_MERGE_ANY, &mm->flags))
+	if (mm_flags_test(MMF_VM_MERGE_ANY, mm))
 		return 0;
 	err = ksm_join(mm);
 	if (err)
 		return err;
-	set_bit(MMF_VM_MERGE_ANY, &mm->flags);
+	mm_flags_set(MMF_VM_MERGE_ANY, mm);
 	ksm_areas_add(mm);
 	ksm_hurry();
 	return 0;
@@ -211,13 +247,13 @@ __visible int ksm_disable_merge_any(struct mm_struct *mm)
 {
 	int err;
 
-	if (!test_bit(MMF_VM_MERGE_ANY, &mm->flags))
+	if (!mm_flags_test(MMF_VM_MERGE_ANY, mm))
 		return 0;
 	err = ksm_areas_remove(mm);
 	if (err)
 		ksm_areas_add(mm);
 	else
-		clear_bit(MMF_VM_MERGE_ANY, &mm->flags);
+		mm_flags_clear(MMF_VM_MERGE_ANY, mm);
 	return err;
 }
 
@@ -228,9 +264,9 @@ __visible int ksm_disable_merge_any(struct mm_struct *mm)
 __visible int ksm_disable(struct mm_struct *mm)
 {
 	mmap_assert_write_locked(mm);
-	if (!test_bit(MMF_VM_MERGEABLE, &mm->flags))
+	if (!mm_flags_test(MMF_VM_MERGEABLE, mm))
 		return 0;
-	if (test_bit(MMF_VM_MERGE_ANY, &mm->flags))
+	if (mm_flags_test(MMF_VM_MERGE_ANY, mm))
 		return ksm_disable_merge_any(mm);
 	return ksm_areas_remove(mm);
 }
@@ -280,7 +316,7 @@ __visible int __ksm_enter(struct mm_struct *mm)
 	ksm_stat.slots++;
 	spin_unlock(&ksm_slots_lock);
 
-	set_bit(MMF_VM_MERGEABLE, &mm->flags);
+	mm_flags_set(MMF_VM_MERGEABLE, mm);
 	mmgrab(mm);
 	if (first)
 		ksm_wake();
@@ -305,7 +341,7 @@ static void ksm_slot_free(struct ksm_slot *slot)
 
 	xa_destroy(&slot->regions);
 	mm_slot_free(ksm_slot_cache, slot);
-	clear_bit(MMF_VM_MERGEABLE, &mm->flags);
+	mm_flags_clear(MMF_VM_MERGEABLE, mm);
 	mmdrop(mm);
 }
 

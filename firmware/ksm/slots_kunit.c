@@ -82,7 +82,7 @@ static void ksm_test_expect_ring(struct ksm_test_ring *ring, const char *expecte
 
 	for (name = 'a'; name < 'a' + KSM_TEST_PROCESSES; name++)
 		KUNIT_EXPECT_EQ(ring->test, !!ksm_test_slot_of(ring, name),
-				test_bit(MMF_VM_MERGEABLE, &ksm_test_of(ring, name)->flags));
+				mm_flags_test(MMF_VM_MERGEABLE, ksm_test_of(ring, name)));
 	list_for_each_entry(slot, &ksm_head.slot.mm_node, slot.mm_node) {
 		for (name = 'a'; ksm_test_of(ring, name) != slot->slot.mm;)
 			name++;

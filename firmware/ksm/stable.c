@@ -158,7 +158,7 @@ void ksm_node_detach(struct ksm_item *item)
 
 static bool ksm_points_back(struct folio *folio, struct ksm_node *node)
 {
-	return READ_ONCE(folio->mapping) == (void *)((unsigned long)node | PAGE_MAPPING_KSM);
+	return READ_ONCE(folio->mapping) == (void *)((unsigned long)node | FOLIO_MAPPING_KSM);
 }
 
 /*

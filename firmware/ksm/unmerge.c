@@ -8,7 +8,6 @@
 #include <linux/pagewalk.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
-#include <linux/swapops.h>
 
 #include "engine.h"
 
@@ -32,6 +31,7 @@ struct vm_area_struct *ksm_area(struct mm_struct *mm, unsigned long address)
 static bool ksm_is_merged(struct vm_area_struct *vma, unsigned long address, pte_t pte)
 {
 	struct page *page;
+	softleaf_t leaf;
 
 	if (pte_present(pte)) {
 		if (is_ksm_zero_pte(pte))
@@ -39,9 +39,10 @@ static bool ksm_is_merged(struct vm_area_struct *vma, unsigned long address, pte
 		page = vm_normal_page(vma, address, pte);
 		return page && folio_test_ksm(page_folio(page));
 	}
-	if (pte_none(pte) || !is_migration_entry(pte_to_swp_entry(pte)))
+	if (pte_none(pte))
 		return false;
-	return folio_test_ksm(pfn_swap_entry_folio(pte_to_swp_entry(pte)));
+	leaf = softleaf_from_pte(pte);
+	return softleaf_is_migration(leaf) && folio_test_ksm(softleaf_to_folio(leaf));
 }
 
 /* Find the first merged page of a page table; a huge page is never one. */
