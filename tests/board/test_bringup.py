@@ -131,9 +131,10 @@ async def test_the_engine_and_its_cost(board: BoardSession, described: Board, wh
     assert engine.grade is Grade.OK, engine
     assert engine.figures["pages_sharing"] >= engine.figures["pages_sharing_expected"] > 20_000
     assert engine.figures["left_after_unmerge"] == 0 == engine.figures["exit_code"]
+    if described.arch == "um":  # its clock of a thread's time may tick too seldom
+        assert cost.grade in (Grade.OK, Grade.SKIPPED), cost
+        return
     assert cost.grade is Grade.OK, cost
-    if described.arch == "um":
-        return  # its clock of a thread's time ticks too seldom
     assert cost.figures["first_look_ns"] > 0 and cost.figures["merge_ns"] > 0
     rest = cost.figures["at_rest_ns"]
     assert rest is None or rest < cost.figures["first_look_ns"]

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from ksmhost.bringup.bench import Bench, until
 from ksmhost.bringup.engine import PATTERN, running, truth, why_not
-from ksmhost.bringup.model import Result, failed, ok
+from ksmhost.bringup.model import Result, ok, skipped
 
 UNIQUE: Final = "synthetic-unique"
 _LEAST_MS: Final = 5
@@ -123,9 +123,9 @@ def judge(first: float | None, rest: float | None, merge: float | None) -> Resul
     """The figures, as far as they could be taken."""
     figures: dict[str, Any] = {"first_look_ns": first, "at_rest_ns": rest, "merge_ns": merge}
     if first is None and merge is None:
-        return failed(
+        return skipped(
             "the engine's thread took no time that could be counted",
-            means="It does not run, or its time is not known.",
+            means="This kernel counts a thread's time in ticks, and ksmd works for less at a time.",
             figures=figures,
         )
     return ok(
