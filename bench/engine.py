@@ -63,6 +63,8 @@ class Workload:
     """Measured until the last write has led to a merge, for so many scans at most."""
     rank_areas: bool = False
     """Only where there is such a knob: mainline is measured without."""
+    pages: int = 0
+    """So many pages, whatever the others have; and on the exact board only."""
     own: bool = False
     """The program's time for its writes instead of ksmd's; counted instructions only."""
 
@@ -99,6 +101,10 @@ WORKLOADS = (
         until_merged=True,
         smart_scan=1,
     ),
+    # A page table each.
+    Workload("a page table with one page, idle", "one-a-table", 45, 18, smart_scan=1, pages=256),
+    Workload("a page each 4 GiB, idle", "sparse", 45, 18, smart_scan=1, pages=64),
+    Workload("pages of zeros that were read, idle", "zeros", 45, 18, smart_scan=1, pages=8_192),
     # By then the engine cleans no page that is written soon after.
     Workload("own time: memset of all pages", "all-filled", 20, 10, own=True),
     Workload("own time: one word in every page", "all-written", 20, 10, own=True),
@@ -210,10 +216,11 @@ async def measure_all(engines: Sequence[str], boards: Sequence[str], pages: Sequ
     for board in boards:
         for count in pages or PAGES[board]:
             for workload in workloads:
-                if workload.own and board != EXACT_BOARD:
+                if (workload.own or workload.pages) and board != EXACT_BOARD:
                     continue
                 for engine in engines:
-                    figures.append(await measure(engine, board, count, workload))
+                    used = workload.pages or count
+                    figures.append(await measure(engine, board, used, workload))
                     print(f"{board} {count:,} {workload.name}: {engine} "
                           f"{figures[-1].per_page:,.1f}", file=sys.stderr)  # fmt: skip
     return figures

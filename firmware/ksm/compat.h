@@ -66,6 +66,16 @@
 #endif
 #endif
 
+/* Somebody is to run instead of us, at once or by the next tick. */
+static inline bool ksm_is_wanted_elsewhere(void)
+{
+#ifdef CONFIG_PREEMPT_LAZY
+	if (test_thread_flag(TIF_NEED_RESCHED_LAZY))
+		return true;
+#endif
+	return need_resched();
+}
+
 /* Of collect_procs_ksm(). */
 #ifdef KSM_HAS_CONST_PROCS
 #define ksm_const			const

@@ -32,14 +32,18 @@ static u32 ksm_domain_of(struct ksm_slot *slot)
 
 /**
  * ksm_domain_enter - ksmd comes to a process: see which domain it is in now
- * @slot: the process; the cursor stands at its start, its mmap_lock is held
+ * @b: with the process; the cursor stands at its start, its mmap_lock is held
+ *
+ * Return: false if it is in another, and more records are left to drop than one hold may.
  */
-void ksm_domain_enter(struct ksm_slot *slot)
+bool ksm_domain_enter(struct ksm_batch *b)
 {
-	u32 domain = ksm_domain_of(slot);
+	u32 domain = ksm_domain_of(b->slot);
 
-	if (domain == slot->domain)
-		return;
-	ksm_items_forget(slot, 0, ULONG_MAX);
-	slot->domain = domain;
+	if (domain == b->slot->domain)
+		return true;
+	if (ksm_gather_forget(b, 0, ULONG_MAX) != ULONG_MAX)
+		return false;
+	b->slot->domain = domain;
+	return true;
 }

@@ -278,10 +278,13 @@ struct ksm_knobs {
  * @block: records of the pages, if there are any yet
  * @first: address of the first page found
  * @next: where to look next
- * @budget: how many pages may still be looked at
+ * @budget: how many pages may still be looked at, or what costs as much
+ * @other: how much of it went to what was no page
+ * @hold: how much may still be looked at before mmap_lock is given up
+ * @areas: how many areas were passed over, ever
+ * @foreign: how many pages of a page table were none to merge
  * @tracks: whether dirty bits tell here what was written
  * @turn: whether every page of the block is to be read again
- * @passed: whether the look went past pages that need nothing
  * @present: a bit for each page found
  * @looked: a bit for each page that was not left out by smart_scan
  * @unread: a bit for each of these that stays where it waits, unread: smart_scan's, if it is on
@@ -300,9 +303,12 @@ struct ksm_batch {
 	unsigned long first;
 	unsigned long next;
 	unsigned int budget;
+	unsigned int other;
+	unsigned int hold;
+	unsigned int areas;
+	unsigned int foreign;
 	bool tracks;
 	bool turn;
-	bool passed;
 	unsigned long present;
 	unsigned long looked;
 	unsigned long unread;
@@ -365,6 +371,7 @@ static inline unsigned int ksm_take_bit(unsigned long *bits)
 
 /* gather.c */
 bool ksm_gather(struct ksm_batch *b);
+unsigned long ksm_gather_forget(struct ksm_batch *b, unsigned long start, unsigned long end);
 void ksm_batch_rewind(struct ksm_batch *b);
 void ksm_count_unread(const struct ksm_batch *b);
 #if IS_ENABLED(CONFIG_KUNIT)
@@ -420,6 +427,8 @@ bool ksm_items_exist(struct ksm_slot *slot, unsigned long start, unsigned long e
 struct ksm_item *ksm_item_track(struct ksm_block *block, unsigned int index);
 void ksm_item_unfile(struct ksm_item *item);
 void ksm_items_forget(struct ksm_slot *slot, unsigned long start, unsigned long end);
+unsigned long ksm_items_forget_some(struct ksm_slot *slot, unsigned long start, unsigned long end,
+				    unsigned int *blocks);
 void ksm_block_forget(struct ksm_slot *slot, struct ksm_block *block, unsigned long absent);
 
 static inline struct ksm_block *ksm_block_find(struct ksm_slot *slot, unsigned long address)
@@ -447,14 +456,24 @@ static inline struct ksm_key ksm_item_key(const struct ksm_item *item)
 	return (struct ksm_key){ item->hash, ksm_item_block(item)->domain };
 }
 
+/* gather.c: what one hold of a program's mmap_lock may come to, and what it is charged as */
+#define KSM_HOLD		64	/* areas, or page tables left out of the pass */
+#define KSM_HOLD_TABLE		16	/* as many of these as a page table looked at counts for */
+#define KSM_HOLD_BLOCKS		16	/* blocks of records dropped */
+#define KSM_PAGES_TABLE		2	/* known pages whose looks cost what a table's do */
+#define KSM_FOREIGN_PAGE	8	/* pages that are none to merge, charged as one */
+#define KSM_BLOCKS_PAGE		4	/* dropped blocks charged as a page */
+#define KSM_AREAS_PAGE		8	/* areas passed over charged as a page */
+
 /* domain.c */
 enum ksm_domains { KSM_DOMAIN_ALL, KSM_DOMAIN_UID, KSM_DOMAIN_CGROUP };
 
 #ifdef CONFIG_MEMCG
-void ksm_domain_enter(struct ksm_slot *slot);
+bool ksm_domain_enter(struct ksm_batch *b);
 #else
-static inline void ksm_domain_enter(struct ksm_slot *slot)
+static inline bool ksm_domain_enter(struct ksm_batch *b)
 {
+	return true;
 }
 #endif
 

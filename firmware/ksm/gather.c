@@ -52,6 +52,41 @@ void ksm_count_unread(const struct ksm_batch *b)
 		ksm_stat.skipped += hweight_long(b->unread);
 }
 
+/* -- one hold of mmap_lock --------------------------------------------------------------------- */
+
+/* Charge what is no page, and takes as long to go past as some known pages do. */
+static void ksm_charge(struct ksm_batch *b, unsigned int pages)
+{
+	pages = min(pages, b->budget);
+	b->budget -= pages;
+	b->other += pages;
+}
+
+/* Whether the hold ends, now that it has come to some more. Who waits for the lock goes first. */
+static bool ksm_hold_ends(struct ksm_batch *b, unsigned int more)
+{
+	b->hold -= min(more, b->hold);
+	return !b->hold || !b->budget || ksm_is_wanted_elsewhere() ||
+	       mmap_lock_is_contended(b->slot->slot.mm);
+}
+
+/**
+ * ksm_gather_forget - drop records of pages that are gone, as many as a hold may
+ * @b: with the process
+ * @start: first address
+ * @end: behind the last one
+ *
+ * Return: where those begin that are left; @end if none are.
+ */
+unsigned long ksm_gather_forget(struct ksm_batch *b, unsigned long start, unsigned long end)
+{
+	unsigned int left = KSM_HOLD_BLOCKS;
+	unsigned long at = ksm_items_forget_some(b->slot, start, end, &left);
+
+	ksm_charge(b, (KSM_HOLD_BLOCKS - left) / KSM_BLOCKS_PAGE);
+	return at;
+}
+
 /* -- one page, its page table locked ----------------------------------------------------------- */
 
 static unsigned int ksm_index(unsigned long address)
@@ -200,11 +235,11 @@ static void ksm_look(struct ksm_batch *b, struct vm_area_struct *vma, unsigned l
 	struct page *page = vm_normal_page(vma, address, pte);
 	struct folio *folio;
 
-	if (!page)
+	if (!page || !ksm_is_candidate(page, page_folio(page))) {
+		b->foreign++;
 		return;
+	}
 	folio = page_folio(page);
-	if (!ksm_is_candidate(page, folio))
-		return;
 	ksm_batch_found(b, address);
 	if (item && item->known) {
 		if (ksm_unchanged(b, item, folio, pte)) {
@@ -220,6 +255,16 @@ static void ksm_look(struct ksm_batch *b, struct vm_area_struct *vma, unsigned l
 	}
 	if (ksm_make_clean(b, vma, address, ptep, pte, folio, item))
 		b->clean |= BIT(ksm_index(address));
+}
+
+/* ptep_get() of an entry that was read already: arm64 has a reason for it in a large folio only. */
+static pte_t ksm_ptep_get(pte_t *ptep, pte_t pte)
+{
+#ifdef CONFIG_ARM64
+	if (!IS_ENABLED(CONFIG_ARM64_CONTPTE) || !pte_cont(pte))
+		return pte;
+#endif
+	return ptep_get(ptep);
 }
 
 /* -- blocks and page tables -------------------------------------------------------------------- */
@@ -251,11 +296,13 @@ static void ksm_look_at_block(struct ksm_batch *b, struct vm_area_struct *vma,
 	b->cleaned = 0;
 	end = ksm_look_end(b, address, end);
 	for (; address < end; ptep++, address += PAGE_SIZE) {
-		pte_t pte = ptep_get(ptep);
+		pte_t pte = READ_ONCE(*ptep);
 		struct ksm_item *item;
 
-		if (!pte_present(pte))
+		/* Special are the zero page, and merged ones of zeros. */
+		if (!pte_present(pte) || pte_special(pte))
 			continue;
+		pte = ksm_ptep_get(ptep, pte);
 		if (!open)
 			ksm_batch_open(b, address);
 		open = true;
@@ -265,9 +312,11 @@ static void ksm_look_at_block(struct ksm_batch *b, struct vm_area_struct *vma,
 		else
 			ksm_look(b, vma, address, ptep, pte, item);
 	}
-	b->present |= settled;
-	b->looked |= settled;
-	b->budget -= hweight_long(settled);
+	if (settled) {
+		b->present |= settled;
+		b->looked |= settled;
+		b->budget -= hweight_long(settled);
+	}
 	ksm_look_over(b, address);
 	if (b->cleaned)
 		flush_tlb_range(vma, start + __ffs(b->cleaned) * PAGE_SIZE,
@@ -291,7 +340,6 @@ static void ksm_batch_pass(struct ksm_batch *b)
 	b->present = 0;
 	b->looked = 0;
 	b->unread = 0;
-	b->passed = true;
 	ksm_cursor.address = b->next;
 }
 
@@ -319,39 +367,43 @@ static int ksm_gather_huge(struct ksm_batch *b, pmd_t *pmdp, unsigned long addre
 		}
 		ksm_look_over(b, address);
 	}
-	if (!pmd_leaf(pmd))
-		walk->action = ACTION_AGAIN;	/* split meanwhile: it has a page table now */
 	spin_unlock(ptl);
-	return !!b->present;
+	if (b->present)
+		return 1;
+	if (!pmd_leaf(pmd)) {
+		walk->action = ACTION_AGAIN;	/* split meanwhile: it has a page table now */
+		return 0;
+	}
+	ksm_items_forget(b->slot, address, end);
+	ksm_cursor.address = end;
+	return ksm_hold_ends(b, 1);
+}
+
+/* Whether there is nothing in a block's worth of entries. Where memory is sparse most are so. */
+static bool ksm_block_is_clear(const pte_t *ptep)
+{
+	const pte_t *end = ptep + KSM_BLOCK_PAGES;
+
+	for (; ptep < end; ptep += 4)
+		if (pte_val(READ_ONCE(ptep[0])) | pte_val(READ_ONCE(ptep[1])) |
+		    pte_val(READ_ONCE(ptep[2])) | pte_val(READ_ONCE(ptep[3])))
+			return false;
+	return true;
 }
 
 /* Look at the pages of one page table, up to the end of the first block that needs more. */
-static int ksm_gather_pmd(pmd_t *pmdp, unsigned long address, unsigned long end,
-			  struct mm_walk *walk)
+static void ksm_gather_table(struct ksm_batch *b, struct vm_area_struct *vma, unsigned long address,
+			     unsigned long end, pte_t *ptep)
 {
-	struct ksm_batch *b = walk->private;
-	pmd_t pmd;
-	pte_t *start, *ptep;
-	spinlock_t *ptl;
-
-	cond_resched();
-	if (ksm_region_left_out(b->slot, address)) {
-		/* Step over its records; those from before it are of pages that are gone. */
-		ksm_items_forget(b->slot, ksm_cursor.address, address);
-		ksm_cursor.address = end;
-		return 0;
-	}
-	pmd = pmdp_get_lockless(pmdp);
-	if (!pmd_present(pmd))
-		return 0;
-	if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && pmd_leaf(pmd))
-		return ksm_gather_huge(b, pmdp, address, end, walk);
-	start = pte_offset_map_lock(walk->mm, pmdp, address, &ptl);
-	if (!start)
-		return 0;
-	b->tracks = ksm_tracks(walk->vma);
-	for (ptep = start; address < end && b->budget; address = b->next) {
-		ksm_look_at_block(b, walk->vma, address, ksm_block_end(address, end), ptep);
+	for (; address < end && b->budget; address = b->next) {
+		while (end - address >= KSM_BLOCK_SIZE && ksm_block_is_clear(ptep)) {
+			address += KSM_BLOCK_SIZE;
+			ptep += KSM_BLOCK_PAGES;
+		}
+		b->next = address;
+		if (address == end)
+			break;
+		ksm_look_at_block(b, vma, address, ksm_block_end(address, end), ptep);
 		ptep += (b->next - address) >> PAGE_SHIFT;
 		if (!b->present)
 			continue;
@@ -359,11 +411,47 @@ static int ksm_gather_pmd(pmd_t *pmdp, unsigned long address, unsigned long end,
 			break;
 		ksm_batch_pass(b);
 	}
+}
+
+static int ksm_gather_pmd(pmd_t *pmdp, unsigned long address, unsigned long end,
+			  struct mm_walk *walk)
+{
+	struct ksm_batch *b = walk->private;
+	bool is_new = ksm_cursor.region != address >> PMD_SHIFT;
+	pmd_t pmd;
+	pte_t *start;
+	spinlock_t *ptl;
+
+	/* Records from before it are of pages that are gone. */
+	ksm_cursor.address = ksm_gather_forget(b, ksm_cursor.address, address);
+	if (ksm_cursor.address != address)
+		return 1;
+	if (ksm_region_left_out(b->slot, address)) {
+		ksm_cursor.address = end;	/* steps over its own records */
+		return ksm_hold_ends(b, 1);
+	}
+	pmd = pmdp_get_lockless(pmdp);
+	if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && pmd_present(pmd) && pmd_leaf(pmd))
+		return ksm_gather_huge(b, pmdp, address, end, walk);
+	start = pmd_present(pmd) ? pte_offset_map_lock(walk->mm, pmdp, address, &ptl) : NULL;
+	if (!start) {
+		ksm_cursor.address = end;	/* it moves, or goes: see the next pass */
+		return ksm_hold_ends(b, 1);
+	}
+	if (is_new)
+		ksm_charge(b, KSM_PAGES_TABLE);
+	b->foreign = 0;
+	b->tracks = ksm_tracks(walk->vma);
+	b->next = address;
+	ksm_gather_table(b, walk->vma, address, end, start);
 	pte_unmap_unlock(start, ptl);
+	ksm_charge(b, b->foreign / KSM_FOREIGN_PAGE);
+	if (b->present)
+		return 1;
 	/* The next look need not begin with what was found to be empty. */
-	if (!b->present && !ksm_items_exist(b->slot, ksm_cursor.address, b->next))
-		ksm_cursor.address = b->next;
-	return b->present || b->passed;
+	ksm_items_forget(b->slot, ksm_cursor.address, b->next);
+	ksm_cursor.address = b->next;
+	return ksm_hold_ends(b, KSM_HOLD_TABLE);
 }
 
 static const struct mm_walk_ops ksm_gather_ops = {
@@ -414,7 +502,7 @@ static void ksm_batch_file(struct ksm_batch *b, struct vm_area_struct *vma)
 
 static void ksm_batch_reset(struct ksm_batch *b)
 {
-	b->passed = false;
+	b->hold = KSM_HOLD;
 	b->present = 0;
 	b->looked = 0;
 	b->unread = 0;
@@ -424,12 +512,85 @@ static void ksm_batch_reset(struct ksm_batch *b)
 	b->riding = 0;
 }
 
+static bool ksm_has_four_tables(const pmd_t *pmdp)
+{
+	return pmd_val(READ_ONCE(pmdp[0])) | pmd_val(READ_ONCE(pmdp[1])) |
+	       pmd_val(READ_ONCE(pmdp[2])) | pmd_val(READ_ONCE(pmdp[3]));
+}
+
+/*
+ * Where the next page table is, or huge page; @end without one. A walk would take ten times as long
+ * to find out. What points to page tables stays for as long as mmap_lock is held.
+ */
+static unsigned long ksm_next_table(struct mm_struct *mm, unsigned long address, unsigned long end)
+{
+	unsigned long next;
+
+	for (; address < end; address = next) {
+		pgd_t *pgdp = pgd_offset(mm, address);
+		p4d_t *p4dp;
+		pud_t *pudp;
+		pmd_t *pmdp;
+
+		next = pgd_addr_end(address, end);
+		if (pgd_none(pgdp_get(pgdp)))
+			continue;
+		p4dp = p4d_offset(pgdp, address);
+		next = p4d_addr_end(address, next);
+		if (p4d_none(p4dp_get(p4dp)))
+			continue;
+		pudp = pud_offset(p4dp, address);
+		next = pud_addr_end(address, next);
+		if (pud_none(pudp_get(pudp)))
+			continue;
+		if (pud_leaf(pudp_get(pudp)))
+			return address;
+		for (pmdp = pmd_offset(pudp, address); address < next;) {
+			if (next - address >= 4 * PMD_SIZE && !ksm_has_four_tables(pmdp)) {
+				pmdp += 4;
+				address += 4 * PMD_SIZE;
+				continue;
+			}
+			if (!pmd_none(pmdp_get_lockless(pmdp)))
+				return address;
+			pmdp++;
+			address = pmd_addr_end(address, next);
+		}
+	}
+	return end;
+}
+
+/* Look at an area's page tables. Returns whether the hold ends there. */
+static bool ksm_gather_area(struct ksm_batch *b, struct vm_area_struct *vma)
+{
+	unsigned long address = max(ksm_cursor.address, vma->vm_start), end;
+
+	for (;; address = end) {
+		address = ksm_next_table(vma->vm_mm, address, vma->vm_end);
+		if (address == vma->vm_end)
+			return false;
+		end = pmd_addr_end(address, vma->vm_end);
+		if (walk_page_range_vma(vma, address, end, &ksm_gather_ops, b) > 0)
+			return true;
+	}
+}
+
+/* An area has nothing to look at. Returns whether the hold ends with it. */
+static bool ksm_area_passed(struct ksm_batch *b, struct vm_area_struct *vma)
+{
+	if (!(++b->areas % KSM_AREAS_PAGE))
+		ksm_charge(b, 1);
+	if (!ksm_hold_ends(b, 1))
+		return false;
+	ksm_cursor.address = ksm_gather_forget(b, ksm_cursor.address, vma->vm_end);
+	return true;
+}
+
 /**
  * ksm_gather - look for the next pages to visit in the cursor's process
  * @b: with the process and the budget; mmap_lock is held for reading
  *
- * Goes past what needs no visit for one page table at most, those that are left out aside, so that
- * whoever waits for mmap_lock does not wait long. The batch may be empty.
+ * The batch may be empty: the look ends where a hold of mmap_lock is to, whatever was found.
  *
  * Return: false if nothing is left in this process.
  */
@@ -443,18 +604,19 @@ bool ksm_gather(struct ksm_batch *b)
 	ksm_batch_reset(b);
 	if (ksm_exiting(mm))
 		return false;
-	for_each_vma(vmi, vma) {
-		if (!(vma->vm_flags & VM_MERGEABLE))
-			continue;
-		ksm_cursor.areas = true;
-		if (!vma->anon_vma)
-			continue;
-		if (walk_page_range_vma(vma, max(ksm_cursor.address, vma->vm_start), vma->vm_end,
-					&ksm_gather_ops, b) <= 0)
-			continue;
-		if (b->present)
-			ksm_batch_file(b, vma);
+	if (!ksm_cursor.address && !ksm_domain_enter(b))
 		return true;
+	for_each_vma(vmi, vma) {
+		bool mergeable = vma->vm_flags & VM_MERGEABLE;
+
+		ksm_cursor.areas |= mergeable;
+		if (mergeable && vma->anon_vma && ksm_gather_area(b, vma)) {
+			if (b->present)
+				ksm_batch_file(b, vma);
+			return true;
+		}
+		if (ksm_area_passed(b, vma))
+			return true;
 	}
 	return false;
 }

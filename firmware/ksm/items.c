@@ -131,29 +131,52 @@ void ksm_block_forget(struct ksm_slot *slot, struct ksm_block *block, unsigned l
 }
 
 /**
- * ksm_items_forget - drop all records of a range of addresses, and what was known of whole regions
+ * ksm_items_forget_some - drop records of a range of addresses, and what was known of whole regions
  * @slot: the process; the cursor stands on it; its mmap_lock is held
  * @start: first address
  * @end: behind the last one
+ * @blocks: of how many blocks at most; becomes how many are left of these
+ *
+ * Return: where the range begins that is still to be done; @end if all is.
  */
-void ksm_items_forget(struct ksm_slot *slot, unsigned long start, unsigned long end)
+unsigned long ksm_items_forget_some(struct ksm_slot *slot, unsigned long start, unsigned long end,
+				    unsigned int *blocks)
 {
 	struct ksm_block *block;
 	unsigned long at;
 
 	if (start >= end)
-		return;
+		return end;
 	ksm_regions_forget(slot, (start >> PMD_SHIFT) + !!(start & ~PMD_MASK), end >> PMD_SHIFT);
 	xa_for_each_range(&slot->blocks, at, block, start / KSM_BLOCK_SIZE,
 			  (end - 1) / KSM_BLOCK_SIZE) {
 		unsigned int from = 0, to = KSM_BLOCK_PAGES;
 
+		if (!*blocks)
+			return max(start, block->start);
+		--*blocks;
 		if (start > block->start)
 			from = (start - block->start) >> PAGE_SHIFT;
 		if (end - block->start < KSM_BLOCK_SIZE)
 			to = (end - block->start) >> PAGE_SHIFT;
 		if (from < to)
 			ksm_block_forget(slot, block, GENMASK(to - 1, from));
+	}
+	return end;
+}
+
+/**
+ * ksm_items_forget - drop all records of a range of addresses
+ * @slot: the process; the cursor stands on it; its mmap_lock is held
+ * @start: first address
+ * @end: behind the last one
+ */
+void ksm_items_forget(struct ksm_slot *slot, unsigned long start, unsigned long end)
+{
+	while (start < end) {
+		unsigned int blocks = KSM_HOLD_BLOCKS;
+
+		start = ksm_items_forget_some(slot, start, end, &blocks);
 		cond_resched();
 	}
 }

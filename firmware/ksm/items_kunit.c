@@ -163,6 +163,28 @@ static void ksm_test_forget_sparse(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, xa_empty(&slot->blocks));
 }
 
+/* So many blocks at a time, and it is told where to go on; what is not there costs nothing. */
+static void ksm_test_forget_some(struct kunit *test)
+{
+	struct ksm_slot *slot = ksm_test_slot(test);
+	unsigned int left = 2, block;
+	unsigned long at;
+
+	for (block = 0; block < 10; block += 2)
+		ksm_test_item(test, slot, block * KSM_BLOCK_PAGES + 3);
+	at = ksm_items_forget_some(slot, PAGE_SIZE, 9 * KSM_BLOCK_SIZE, &left);
+	KUNIT_EXPECT_EQ(test, at, 4 * KSM_BLOCK_SIZE);
+	KUNIT_EXPECT_EQ(test, left, 0);
+	KUNIT_EXPECT_EQ(test, ksm_stat.items, 3);
+	left = 8;
+	at = ksm_items_forget_some(slot, at, 9 * KSM_BLOCK_SIZE, &left);
+	KUNIT_EXPECT_EQ(test, at, 9 * KSM_BLOCK_SIZE);
+	KUNIT_EXPECT_EQ(test, left, 5);
+	KUNIT_EXPECT_EQ(test, ksm_stat.items, 0);
+	KUNIT_EXPECT_EQ(test, ksm_items_forget_some(slot, at, at, &left), at);
+	ksm_test_forget_all(slot);
+}
+
 #define KSM_TEST_PAGES	(8 * KSM_BLOCK_PAGES)
 
 static void ksm_test_expect_tracked(struct kunit *test, struct ksm_slot *slot,
@@ -193,8 +215,17 @@ static void ksm_test_forget_random(struct kunit *test)
 		unsigned int b = prandom_u32_state(&random) % KSM_TEST_PAGES;
 		unsigned int page, start = min(a, b), end = max(a, b);
 
-		if (i % 2) {
+		if (i % 4 == 1) {
 			ksm_items_forget(slot, start * PAGE_SIZE, end * PAGE_SIZE);
+			bitmap_clear(tracked, start, end - start);
+		} else if (i % 4 == 3) {
+			unsigned long at = start * PAGE_SIZE, behind = end * PAGE_SIZE;
+
+			while (at < behind) {
+				unsigned int blocks = 1 + i % 3;
+
+				at = ksm_items_forget_some(slot, at, behind, &blocks);
+			}
 			bitmap_clear(tracked, start, end - start);
 		} else {
 			for (page = start; page < end; page++)
@@ -224,6 +255,7 @@ static struct kunit_case ksm_items_cases[] = {
 	KUNIT_CASE_PARAM(ksm_test_forget, ksm_test_ranges_gen_params),
 	KUNIT_CASE(ksm_test_forget_absent),
 	KUNIT_CASE(ksm_test_forget_sparse),
+	KUNIT_CASE(ksm_test_forget_some),
 	KUNIT_CASE(ksm_test_forget_random),
 	KUNIT_CASE(ksm_test_profit),
 	{}

@@ -347,14 +347,25 @@ static void ksm_pass_end(void)
 	ksm_cursor.scans++;
 }
 
-/* The cursor has come to the end of a process: drop what records lie behind, and go on. */
-static void ksm_slot_done(struct ksm_slot *slot)
+/*
+ * The cursor has come to the end of a process: drop what records lie behind, and go on, which gives
+ * up mmap_lock. Returns false if there are more than one hold may drop. Whether it is to leave is
+ * then asked anew, for by the next hold it may have an area again.
+ */
+static bool ksm_slot_done(struct ksm_batch *b)
 {
+	struct ksm_slot *slot = b->slot;
 	bool leave = !ksm_cursor.areas || ksm_exiting(slot->slot.mm);
+	unsigned long left;
 
 	ksm_region_leave(slot);
-	ksm_items_forget(slot, leave ? 0 : ksm_cursor.address, ULONG_MAX);
+	left = ksm_gather_forget(b, leave ? 0 : ksm_cursor.address, ULONG_MAX);
+	if (left != ULONG_MAX) {
+		ksm_cursor.address = leave ? 0 : left;
+		return false;
+	}
 	ksm_slot_next(slot, leave);
+	return true;
 }
 
 /* Gather the next batch. Returns false when the pass has ended. */
@@ -365,13 +376,10 @@ static bool ksm_next_batch(struct ksm_batch *b)
 	do {
 		b->slot = ksm_cursor.slot;
 		mmap_read_lock(b->slot->slot.mm);
-		if (!ksm_cursor.address)
-			ksm_domain_enter(b->slot);
-		if (ksm_gather(b)) {
+		if (ksm_gather(b) || !ksm_slot_done(b)) {
 			mmap_read_unlock(b->slot->slot.mm);
 			return true;
 		}
-		ksm_slot_done(b->slot);
 	} while (ksm_cursor.slot != &ksm_head);
 	ksm_pass_end();
 	return false;
@@ -380,15 +388,20 @@ static bool ksm_next_batch(struct ksm_batch *b)
 static void ksm_scan(unsigned int pages)
 {
 	static struct ksm_batch batch;	/* ksm_lock */
+	bool more;
 
 	batch.budget = pages;
-	while (batch.budget && !freezing(current) && ksm_next_batch(&batch)) {
-		ksm_batch_visit(&batch);
-		ksm_count_unread(&batch);
-		ksm_stat.scanned += pages - batch.budget;
+	do {
 		pages = batch.budget;
+		batch.other = 0;
+		more = ksm_next_batch(&batch);
+		if (more) {
+			ksm_batch_visit(&batch);
+			ksm_count_unread(&batch);
+		}
+		ksm_stat.scanned += pages - batch.budget - batch.other;
 		cond_resched();
-	}
+	} while (more && batch.budget && !freezing(current));
 }
 
 /* Scan for a few milliseconds, if it is time for that, and at most to the end of the pass. */

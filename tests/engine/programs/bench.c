@@ -11,6 +11,9 @@
  *   all-written   the same with every page
  *   all-filled    every page is filled anew before each scan
  *   duplicates    each content is there COPIES times
+ *   one-a-table   as unique, each page in a page table of its own
+ *   sparse        as unique, a page each 4 GiB
+ *   zeros         every page but one is read, never written: the kernel's page of zeros is mapped
  *   last-write    as unique; before the first measured scan BURST pages are made alike, by a last
  *                 write to each, and the scans are measured until those are merged
  *
@@ -42,6 +45,8 @@ struct workload {
 	bool random;	    /* as many, but any of them */
 	bool fill;	    /* all of it, not one word */
 	bool burst;	    /* BURST pages are made alike, and merge */
+	size_t stride;	    /* pages from one that is used to the next; 0 is 1 */
+	bool zeros;	    /* read only */
 };
 
 static const struct workload workloads[] = {
@@ -51,6 +56,9 @@ static const struct workload workloads[] = {
 	{ "all-written", .copies = 1, .write_every = 1 },
 	{ "all-filled", .copies = 1, .write_every = 1, .fill = true },
 	{ "duplicates", .copies = COPIES },
+	{ "one-a-table", .copies = 1, .stride = 512 },
+	{ "sparse", .copies = 1, .stride = 1UL << 20 },
+	{ "zeros", .copies = 1, .zeros = true },
 	{ "last-write", .copies = 1, .burst = true },
 };
 
@@ -64,11 +72,18 @@ static const struct workload *find_workload(const char *name)
 
 static uint64_t *make_memory(const struct workload *what, size_t pages)
 {
-	uint64_t *memory = map_pages(pages);
+	size_t stride = what->stride ? what->stride : 1, all = pages * stride;
+	uint64_t *memory = map_pages(all);
 
-	for (size_t i = 0; i < pages; i++)
-		fill_page(memory + i * WORDS_PER_PAGE, 1 + i % (pages / what->copies));
-	if (madvise(memory, pages * 4096, MADV_MERGEABLE))
+	for (size_t i = 0; i < pages; i++) {
+		uint64_t *page = memory + i * stride * WORDS_PER_PAGE;
+
+		if (!what->zeros || !i)
+			fill_page(page, 1 + i % (pages / what->copies));
+		else if (*(volatile uint64_t *)page)
+			die("new memory is not zero");
+	}
+	if (madvise(memory, all * 4096, MADV_MERGEABLE))
 		die("MADV_MERGEABLE");
 	return memory;
 }

@@ -268,7 +268,7 @@ void fill_page(uint64_t *page, uint64_t key)
 uint64_t *map_pages(size_t pages)
 {
 	void *memory = mmap(NULL, pages * 4096, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (memory == MAP_FAILED)
 		die("mapping %zu pages", pages);
