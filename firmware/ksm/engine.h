@@ -544,6 +544,7 @@ int ksm_split(struct page *page);
 int ksm_merge_page(struct ksm_item *item, struct page *page, struct page *kpage);
 
 /* unmerge.c */
+void ksm_mmap_unlock(struct mm_struct *mm);
 struct vm_area_struct *ksm_area(struct mm_struct *mm, unsigned long address);
 int ksm_unmerge_range(struct vm_area_struct *vma, unsigned long start, unsigned long end);
 void ksm_unmerge_address(struct ksm_item *item);

@@ -377,7 +377,7 @@ static bool ksm_next_batch(struct ksm_batch *b)
 		b->slot = ksm_cursor.slot;
 		mmap_read_lock(b->slot->slot.mm);
 		if (ksm_gather(b) || !ksm_slot_done(b)) {
-			mmap_read_unlock(b->slot->slot.mm);
+			ksm_mmap_unlock(b->slot->slot.mm);
 			return true;
 		}
 	} while (ksm_cursor.slot != &ksm_head);

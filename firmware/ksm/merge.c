@@ -39,7 +39,7 @@ struct page *ksm_item_page(struct ksm_item *item)
 		flush_anon_page(vma, page, address);
 		flush_dcache_page(page);
 	}
-	mmap_read_unlock(mm);
+	ksm_mmap_unlock(mm);
 	return page;
 }
 
@@ -305,7 +305,7 @@ int ksm_merge_page(struct ksm_item *item, struct page *page, struct page *kpage)
 		item->anon_vma = vma->anon_vma;
 		get_anon_vma(vma->anon_vma);
 	}
-	mmap_read_unlock(mm);
+	ksm_mmap_unlock(mm);
 	if (zero)
 		trace_ksm_merge_one_page(page_to_pfn(kpage), item, mm, err);
 	else

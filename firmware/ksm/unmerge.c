@@ -5,11 +5,30 @@
  * Records are left as they are. ksmd finds at its next visit that the page is no longer a merged
  * one; only the entry decides what is merged.
  */
+#include <linux/delay.h>
 #include <linux/pagewalk.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
 
 #include "engine.h"
+
+#define KSM_GIVE_WAY_US		50
+
+/**
+ * ksm_mmap_unlock - give up mmap_lock, held for reading, to whoever waits for it
+ * @mm: the process
+ *
+ * A writer that sleeps is woken, but until it runs a reader may take the lock back, and ksmd, which
+ * asks for it again and again, would do so for as long as the lock's own rules allow: 4 ms.
+ */
+void ksm_mmap_unlock(struct mm_struct *mm)
+{
+	bool is_wanted = mmap_lock_is_contended(mm);
+
+	mmap_read_unlock(mm);
+	if (is_wanted)
+		usleep_range(KSM_GIVE_WAY_US, 2 * KSM_GIVE_WAY_US);
+}
 
 /**
  * ksm_area - the mergeable area around an address
@@ -126,7 +145,7 @@ void ksm_unmerge_address(struct ksm_item *item)
 	vma = ksm_area(mm, address);
 	if (vma)
 		ksm_unmerge_range(vma, address, address + PAGE_SIZE);
-	mmap_read_unlock(mm);
+	ksm_mmap_unlock(mm);
 }
 
 /**

@@ -26,6 +26,7 @@ PROGRAMS_DIR = "#tests/engine/programs"
 PROGRAMS = {
     "init": ["init.c", "common.c"],
     "bench": ["bench.c", "common.c"],
+    "latency": ["latency.c", "common.c"],
     "failures": ["failures.c", "area.c", "common.c"],
     "corners": ["corners.c", "common.c"],
     "differ": ["differ.c", "area.c", "common.c"],

@@ -132,6 +132,26 @@ SPARSE_NS = 200_000
 The kernel's walk alone would take 280,000 for the entries of 16 tables."""
 
 
+HOLD_NS = 100_000
+"""What a hold of a program's mmap_lock may come to: instructions."""
+
+
+@pytest.mark.parametrize("scene", ["sparse", "files"])
+async def test_nobody_waits_long_for_ksmd(kernel: Kernel, scene: str) -> None:
+    """Not for a hold that goes on, nor for one that is taken back before the waiter runs."""
+    skip_without(kernel, board="qemu-virt", why="User-Mode Linux counts no instructions")
+    skip_without(kernel, engine="ksmhost", why="mainline promises nothing")
+    outcome = await run_on(
+        kernel,
+        ["latency", scene, "100", "1", "sleep_millisecs=0", "pages_to_scan=100000"],
+        deadline_s=HANG_S,
+        hardware=replace(ROOMY, exact=True),
+    )
+    assert not outcome.problem, outcome.text
+    (waited,) = outcome.matches(r"^mmap mean_ns=(\d+) max_ns=(\d+)$")
+    assert int(waited[2]) < HOLD_NS, outcome.text
+
+
 async def test_sparse_addresses(kernel: Kernel) -> None:
     """Addresses without pages cost next to nothing: a fifth of a millisecond for 2^26 of them."""
     skip_without(kernel, board="qemu-virt", why="User-Mode Linux counts no instructions")
