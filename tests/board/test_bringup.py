@@ -110,11 +110,14 @@ async def test_identity_and_clock(board: BoardSession, described: Board, where: 
     assert result_of(report, "clock").grade in (Grade.OK, Grade.IMPOSSIBLE)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 async def test_the_line_at_each_rate(board: BoardSession, described: Board, where: Where) -> None:
     async with unchanged(board):
-        report = await taken(board, described, where, "line")
-    result = result_of(report, "line")
+        for _ in range(3):  # an emulated board may be too slow to answer for a while
+            report = await taken(board, described, where, "line")
+            result = result_of(report, "line")
+            if result.grade is Grade.OK or not where.emulate:
+                break
     assert result.grade is Grade.OK, result
     rates = result.figures["rates"]
     assert rates[0]["baud"] == described.uart.baud and rates[-1]["baud"] >= described.uart.max_baud
