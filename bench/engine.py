@@ -101,7 +101,6 @@ WORKLOADS = (
         until_merged=True,
         smart_scan=1,
     ),
-    # A page table each.
     Workload("a page table with one page, idle", "one-a-table", 45, 18, smart_scan=1, pages=256),
     Workload("a page each 4 GiB, idle", "sparse", 45, 18, smart_scan=1, pages=64),
     Workload("pages of zeros that were read, idle", "zeros", 45, 18, smart_scan=1, pages=8_192),
@@ -221,7 +220,7 @@ async def measure_all(engines: Sequence[str], boards: Sequence[str], pages: Sequ
                 for engine in engines:
                     used = workload.pages or count
                     figures.append(await measure(engine, board, used, workload))
-                    print(f"{board} {count:,} {workload.name}: {engine} "
+                    print(f"{board} {used:,} {workload.name}: {engine} "
                           f"{figures[-1].per_page:,.1f}", file=sys.stderr)  # fmt: skip
     return figures
 

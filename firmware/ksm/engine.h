@@ -629,7 +629,7 @@ extern struct ksm_advisor ksm_advisor;
 /* Whether areas that gave no news are left out of passes. */
 static inline bool ksm_ranks(void)
 {
-	return READ_ONCE(ksm_knobs.rank_areas) || ksm_advisor.is_short;
+	return READ_ONCE(ksm_knobs.rank_areas) || READ_ONCE(ksm_advisor.is_short);
 }
 
 int ksm_advisor_set_mode(unsigned int mode);

@@ -575,7 +575,7 @@ static bool ksm_gather_area(struct ksm_batch *b, struct vm_area_struct *vma)
 	}
 }
 
-/* An area has nothing to look at. Returns whether the hold ends with it. */
+/* An area has nothing more to look at. Returns whether the hold ends with it. */
 static bool ksm_area_passed(struct ksm_batch *b, struct vm_area_struct *vma)
 {
 	if (!(++b->areas % KSM_AREAS_PAGE))

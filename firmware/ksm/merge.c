@@ -182,46 +182,37 @@ static int ksm_take_entry(struct vm_area_struct *vma, unsigned long address, pte
 /*
  * Whether a folio has the bytes of @kpage, while nobody can write to it: its other mappings are
  * write-protected, since a fork made them. For as long as that takes there is an entry for whoever
- * reads: without one a fault would allocate a page, and be charged for it, before it waits. It is
- * still an exclusive one, which gets its write permission back if the bytes differ.
+ * reads: without one a fault would allocate a page, and be charged for it, before it waits. Where a
+ * flush is pending a TLB may still have permission to write that the entry has lost.
  */
 static int ksm_compare_protected(struct vm_area_struct *vma, unsigned long address, pte_t *ptep,
-				 struct folio *folio, struct page *kpage)
+				 struct folio *folio, struct page *kpage, pte_t *before)
 {
-	pte_t pte = ptep_get(ptep);
 	int err;
 
-	if (pte_write(pte)) {
-		err = ksm_take_entry(vma, address, ptep, folio, &pte);
+	*before = ptep_get(ptep);
+	if (pte_write(*before) || mm_tlb_flush_pending(vma->vm_mm)) {
+		err = ksm_take_entry(vma, address, ptep, folio, before);
 		if (err)
 			return err;
-		set_pte_at(vma->vm_mm, address, ptep, pte_wrprotect(pte));
+		set_pte_at(vma->vm_mm, address, ptep, pte_wrprotect(*before));
 	} else if (ksm_has_other_users(folio)) {
 		return -EBUSY;
 	}
-	if (ksm_is_equal(&folio->page, kpage))
-		return 0;
-	if (pte_write(pte))
-		ptep_set_access_flags(vma, address, ptep, pte, 1);
-	return -EILSEQ;
+	return ksm_is_equal(&folio->page, kpage) ? 0 : -EILSEQ;
 }
 
 /*
- * Protect one entry, compare, clear it, replace it: all of it with the page table locked, so that
- * who writes to the page meanwhile waits as long as it takes to compare two pages, and finds either
- * page. Who took a reference to read during the comparison shows when the entry is cleared.
+ * Clear one entry and replace it, unless its folio is shared with somebody else than page tables.
+ * Who took a reference to read while bytes were compared shows here.
  */
-static int ksm_merge_entry(struct vm_area_struct *vma, unsigned long address, pte_t *ptep,
-			   struct folio *folio, struct page *kpage)
+static int ksm_replace_entry(struct vm_area_struct *vma, unsigned long address, pte_t *ptep,
+			     struct folio *folio, struct page *kpage)
 {
 	struct page *page = &folio->page;
 	pte_t pte;
-	int err;
+	int err = ksm_take_entry(vma, address, ptep, folio, &pte);
 
-	flush_cache_page(vma, address, folio_pfn(folio));
-	err = kpage ? ksm_compare_protected(vma, address, ptep, folio, kpage) : 0;
-	if (!err)
-		err = ksm_take_entry(vma, address, ptep, folio, &pte);
 	if (err)
 		return err;
 	if (PageAnonExclusive(page) && folio_try_share_anon_rmap_pte(folio, page))
@@ -229,8 +220,29 @@ static int ksm_merge_entry(struct vm_area_struct *vma, unsigned long address, pt
 	else
 		pte = ksm_merged_pte(vma, address, pte, folio, kpage);
 	set_pte_at(vma->vm_mm, address, ptep, pte);
-	if (!err && kpage)
+	return err;
+}
+
+/*
+ * Protect one entry, compare, replace it: all of it with the page table locked, so that who writes
+ * to the page meanwhile waits as long as it takes to compare two pages, and finds either page. If
+ * it comes to nothing the entry, exclusive all along, gets its write permission back.
+ */
+static int ksm_merge_entry(struct vm_area_struct *vma, unsigned long address, pte_t *ptep,
+			   struct folio *folio, struct page *kpage)
+{
+	pte_t before;
+	int err;
+
+	flush_cache_page(vma, address, folio_pfn(folio));
+	if (!kpage)
+		return ksm_replace_entry(vma, address, ptep, folio, NULL);
+	err = ksm_compare_protected(vma, address, ptep, folio, kpage, &before) ?:
+	      ksm_replace_entry(vma, address, ptep, folio, kpage);
+	if (!err)
 		ksm_mapping_drop(vma, folio);
+	else if (pte_write(before))
+		ptep_set_access_flags(vma, address, ptep, before, 1);
 	return err;
 }
 

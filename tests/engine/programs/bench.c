@@ -24,7 +24,6 @@
  * "scan cpu_ns=... wall_ns=...": ksmd's CPU time by the scheduler's clock, and the time that passed.
  * Under icount, a nanosecond is an instruction.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,20 +129,6 @@ static void measure(pid_t ksmd, int64_t poll_ns, int64_t own)
 	cpu = cpu_ns(ksmd) - cpu;
 	printf("own cpu_ns=%lld\n", (long long)own);
 	printf("scan cpu_ns=%lld wall_ns=%lld\n", (long long)cpu, (long long)wall);
-}
-
-static void set_knobs(char *const *words)
-{
-	for (; *words; words++) {
-		char *value = strchr(*words, '=');
-
-		if (!value)
-			die("not NAME=VALUE: %s", *words);
-		*value++ = 0;
-		errno = -try_knob(*words, value);
-		if (errno)
-			die("writing %s to %s", value, *words);
-	}
 }
 
 int main(int argc, char **argv)

@@ -99,6 +99,20 @@ void set_knob(const char *name, long value)
 	}
 }
 
+void set_knobs(char *const *words)
+{
+	for (; *words; words++) {
+		char *value = strchr(*words, '=');
+
+		if (!value)
+			die("not NAME=VALUE: %s", *words);
+		*value++ = 0;
+		errno = -try_knob(*words, value);
+		if (errno)
+			die("writing %s to %s", value, *words);
+	}
+}
+
 static bool is_ksmd(const char *pid)
 {
 	char path[64], name[32];

@@ -24,6 +24,9 @@ long knob(const char *name);
 void set_knob(const char *name, long value);
 int try_knob(const char *name, const char *value);
 
+/* Write knobs, each a word NAME=VALUE, up to a null pointer. Dies when one can't be written. */
+void set_knobs(char *const *words);
+
 /* The process id of ksmd. Dies when there is none. */
 pid_t find_ksmd(void);
 

@@ -15,7 +15,6 @@
  * Prints "mmap mean_ns=... max_ns=..." and the same for "write": instructions, where these are what
  * time is counted in.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -152,20 +151,6 @@ static void probe(long calls)
 	       (long long)mapping.max);
 	printf("write mean_ns=%lld max_ns=%lld\n", (long long)(writing.sum / calls),
 	       (long long)writing.max);
-}
-
-static void set_knobs(char *const *words)
-{
-	for (; *words; words++) {
-		char *value = strchr(*words, '=');
-
-		if (!value)
-			die("not NAME=VALUE: %s", *words);
-		*value++ = 0;
-		errno = -try_knob(*words, value);
-		if (errno)
-			die("writing %s to %s", value, *words);
-	}
 }
 
 int main(int argc, char **argv)
